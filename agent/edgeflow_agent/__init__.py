@@ -1,0 +1,1 @@
+"""What runs on a device: inputs, pipelines with their models, the journal, and the way to the relay."""

@@ -1,0 +1,30 @@
+"""What tests of every package share: where the outside material and the outside programs are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Recordings, models and protocol vectors that are not part of the project; its README says what is what."""
+    path = Path(os.environ.get("EDGEFLOW_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not path.is_dir():
+        pytest.skip(f"no test data at {path} (set EDGEFLOW_TEST_DATA)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> Path:
+    """The broker's program, to be started on a free port of the loopback interface."""
+    # Debian puts it where only root's PATH looks.
+    path = shutil.which("mosquitto", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin")
+    if path is None:
+        pytest.skip("mosquitto is not installed (Debian package mosquitto)")
+    return Path(path)

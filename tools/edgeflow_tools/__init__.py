@@ -1,0 +1,1 @@
+"""The `edgeflow` command and the simulators; it may use every other package and none uses it."""
