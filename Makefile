@@ -56,10 +56,11 @@ clean: ## remove .venv and all caches
 # The locks hold hashes of every wheel, for x86-64 and aarch64, and the build backend too: nothing is resolved,
 # and nothing is fetched that is not named there. A stamp is written last, so an interrupted set-up is done again.
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("EdgeFlow needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("EdgeFlow needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 
 $(RUN_READY): requirements/run.txt pyproject.toml | .venv/bin/python
+	@echo "setting up .venv; this takes a minute" >&2
 	$(PIP_INSTALL) --require-hashes --only-binary=:all: -r requirements/run.txt
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
