@@ -1,0 +1,217 @@
+"""Events: the block they are stored and sent in, and the CloudEvents form others meet.
+
+A block holds the events of one output in the order they happened, in columns: CBOR (RFC 8949) with
+little-endian byte strings, so that a thousand events cost one encode. Its key in the journal is the
+sequence number of its first event; the others follow without a hole.
+Source: CloudEvents 1.0.2, with the JSON event format.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any, Literal
+
+import cbor2
+import msgspec
+
+ClockQuality = Literal["synchronised", "unsynchronised"]
+
+SPEC_VERSION = "1.0"
+CONTENT_TYPE = "application/cloudevents+json"
+CBOR_CONTENT_TYPE = "application/cloudevents+cbor"
+BLOCK_VERSION = 1
+MAX_BLOCK_EVENTS = 4096
+ROW_BITS = 40  # an input row's number = ring generation << 40 | row
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_CODES = {
+    "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "bool": "B", "int16": "h", "uint16": "H",
+    "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
+}  # fmt: skip
+
+
+class Column(msgspec.Struct, frozen=True, array_like=True):
+    """One value per event and place: `shape` is that of one value, ``()`` for a number."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+class Clock(msgspec.Struct, frozen=True):
+    """How the times of a block become wall time: ``wall = t + offset_ns``, as known when it was made."""
+
+    boot_id: str
+    offset_ns: int
+    quality: ClockQuality
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Events of one output.
+
+    `t` is int64 ``(n,)``, CLOCK_BOOTTIME ns of each event; `spans` is int64 ``(n, 2)``, the first and
+    last row of `input` behind it (both empty for events that come from no rows); `keys` holds each
+    distinct subject once and `key` uint32 ``(n,)`` points into it (both empty where there is none).
+    `data` are measured columns, `fixed` values that all events of the block share.
+    """
+
+    version: int = BLOCK_VERSION
+    output: str
+    type: str
+    severity: str
+    count: int
+    clock: Clock
+    t: bytes
+    pipeline_digest: str = ""
+    models: dict[str, str] = {}  # step → SHA-256 of the model's file
+    input: str = ""
+    spans: bytes = b""
+    keys: tuple[str, ...] = ()
+    key: bytes = b""
+    data: tuple[Column, ...] = ()
+    fixed: dict[str, Any] = {}
+    decided_ns: int = 0  # CLOCK_BOOTTIME when the batch that made the newest event was done
+
+    def encode(self) -> bytes:
+        """Return the block as CBOR."""
+        return cbor2.dumps(msgspec.to_builtins(self, builtin_types=(bytes,)))
+
+
+def decode_block(data: bytes) -> Block:
+    """Read a block; raises ValueError when it is damaged or of another version."""
+    try:
+        block = msgspec.convert(cbor2.loads(data), Block)
+    except (cbor2.CBORDecodeError, msgspec.ValidationError) as error:
+        raise ValueError(f"not an event block: {error}") from None
+    if block.version != BLOCK_VERSION:
+        raise ValueError(f"block version {block.version} is not known")
+    _check_lengths(block)
+    return block
+
+
+def _check_lengths(block: Block) -> None:
+    n = block.count
+    fits = 0 < n <= MAX_BLOCK_EVENTS and len(block.t) == 8 * n
+    fits = fits and len(block.spans) in (0, 16 * n) and len(block.key) == (4 * n if block.keys else 0)
+    for column in block.data:
+        code = _CODES.get(column.dtype)
+        fits = (
+            fits
+            and code is not None
+            and len(column.data) == n * math.prod(column.shape) * array(code).itemsize
+        )
+    if not fits:
+        raise ValueError(f"the columns of a block of {n} events do not have its length")
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event. `span` is ``(first, last)`` input row, ``None`` where no rows are behind it."""
+
+    id: str
+    source: str
+    type: str
+    time: str
+    subject: str | None
+    data: dict[str, Any]
+    severity: str
+    output: str
+    sequence: int
+    journal: str
+    pipeline: str
+    pipeline_digest: str
+    models: dict[str, str]
+    clock: Clock
+    t: int
+    input: str
+    span: tuple[int, int] | None
+    decided_ns: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the CloudEvents JSON form; extension names are lower case as section 3.1 asks."""
+        out: dict[str, Any] = {
+            "specversion": SPEC_VERSION, "id": self.id, "source": self.source, "type": self.type, "time": self.time,
+            "datacontenttype": "application/json", "severity": self.severity, "output": self.output,
+            "sequence": f"{self.sequence:020d}", "clockquality": self.clock.quality, "bootid": self.clock.boot_id,
+            "monotonicns": str(self.t), "data": self.data,
+        }  # fmt: skip
+        optional = {
+            "subject": self.subject,
+            "pipelinedigest": self.pipeline_digest,
+            "modeldigest": " ".join(f"{step}={digest}" for step, digest in self.models.items()),
+            "inputspan": f"{self.input}:{self.span[0]}-{self.span[1]}" if self.span else None,
+            "decidedns": str(self.decided_ns) if self.decided_ns else None,
+        }
+        return out | {name: value for name, value in optional.items() if value}
+
+    def to_cbor(self) -> bytes:
+        """Return the same attributes as CBOR."""
+        return cbor2.dumps(self.to_json())
+
+
+def source(device: str, pipeline: str) -> str:
+    """Return the CloudEvents source of a pipeline; the device's own events have a name no pipeline can have."""
+    return f"/devices/{device}/pipelines/{pipeline}"
+
+
+def event_id(journal: str, sequence: int) -> str:
+    """Return the id of an event: unique because a journal's id is random and its numbers never repeat."""
+    return f"{journal}-{sequence}"
+
+
+def wall_time(ns: int) -> str:
+    """Return RFC 3339 in UTC with microseconds for nanoseconds since 1970; clamped to years 1 to 9999."""
+    try:
+        moment = _EPOCH + timedelta(microseconds=ns // 1000)
+    except OverflowError:
+        moment = (
+            datetime.max.replace(tzinfo=timezone.utc) if ns > 0 else datetime.min.replace(tzinfo=timezone.utc)
+        )
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+
+
+def events(block: Block, first: int, journal: str, device: str, pipeline: str) -> Iterator[Event]:
+    """Yield the events of a block whose first has sequence number `first`."""
+    times = _values(block.t, "q")
+    spans = _values(block.spans, "q")
+    keys = _values(block.key, "I")
+    columns = [(column.name, _cells(column, block.count)) for column in block.data]
+    for i, t in enumerate(times):
+        yield Event(
+            id=event_id(journal, first + i), source=source(device, pipeline), type=block.type,
+            time=wall_time(t + block.clock.offset_ns), subject=block.keys[keys[i]] if block.keys else None,
+            data={name: cells[i] for name, cells in columns} | block.fixed, severity=block.severity,
+            output=block.output, sequence=first + i, journal=journal, pipeline=pipeline,
+            pipeline_digest=block.pipeline_digest, models=block.models, clock=block.clock, t=t, input=block.input,
+            span=(spans[2 * i], spans[2 * i + 1]) if spans else None, decided_ns=block.decided_ns,
+        )  # fmt: skip
+
+
+def _values(data: bytes, code: str) -> array[Any]:
+    values = array(code, data)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def _cells(column: Column, count: int) -> list[Any]:
+    """Split a column into one JSON value per event; NaN and infinities become null, which JSON has no word for."""
+    values = [_finite(v) for v in _values(column.data, _CODES[column.dtype])]
+    if column.dtype == "bool":
+        values = [bool(v) for v in values]
+    return [_nested(values, i * math.prod(column.shape), column.shape) for i in range(count)]
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _nested(values: list[Any], start: int, shape: tuple[int, ...]) -> Any:
+    if not shape:
+        return values[start]
+    step = math.prod(shape[1:])
+    return [_nested(values, start + i * step, shape[1:]) for i in range(shape[0])]

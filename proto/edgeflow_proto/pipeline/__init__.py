@@ -1,0 +1,1 @@
+"""The pipeline document: loading, kinds, checks and the graph."""

@@ -1,0 +1,217 @@
+"""All that can be known about a pipeline before it runs: the same on laptop, relay and device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+from edgeflow_proto.bundle import Signature
+from edgeflow_proto.pipeline.flow import Flow
+from edgeflow_proto.pipeline.graph import Graph, InputNode, OutputNode, StepNode
+from edgeflow_proto.pipeline.kinds.base import Context, Files, InputKind, OutputKind, StepKind
+from edgeflow_proto.pipeline.load import dotted, load
+from edgeflow_proto.pipeline.problem import Mistake, Path, Problem, Rejected, near_miss
+from edgeflow_proto.pipeline.schema import COLUMN, Document, Entry, Reader
+
+
+def check(
+    text: str | bytes,
+    file: str,
+    files: Files,
+    signatures: Mapping[str, Signature],
+    params: Mapping[str, Any] | None = None,
+) -> tuple[Graph | None, list[Problem]]:
+    """Check a pipeline file; return its graph, or every problem in the order of the file.
+
+    `files` are those beside it, `signatures` those of its models (a missing one leaves shapes behind
+    the model unknown), `params` this device's values for some of its parameters.
+    """
+    source, problems = load(text, file)
+    if source is None:
+        return None, problems
+    reader = Reader(source, dict(params or {}))
+    document = reader.document()
+    problems += reader.problems
+    if document is None:
+        return None, problems
+    checker = _Checker(document, files, signatures)
+    graph = checker.graph()
+    problems = sorted({*problems, *checker.problems}, key=lambda p: (p.line, p.col, p.what))
+    return (None, problems) if problems else (graph, [])
+
+
+def graph_of(
+    text: str | bytes,
+    file: str,
+    files: Files,
+    signatures: Mapping[str, Signature],
+    params: Mapping[str, Any] | None = None,
+) -> Graph:
+    """Return the graph of a pipeline file; raises Rejected with every problem."""
+    graph, problems = check(text, file, files, signatures, params)
+    if graph is None:
+        raise Rejected(problems)
+    return graph
+
+
+class _Checker:
+    """Joins the entries of a document: references, order, flows."""
+
+    def __init__(self, document: Document, files: Files, signatures: Mapping[str, Signature]) -> None:
+        self.document = document
+        self.entries = document.entries
+        self.files = files
+        self.signatures = signatures
+        self.problems: list[Problem] = []
+        self.flows: dict[str, Flow] = {}
+        self.intakes: dict[str, InputNode] = {}
+
+    def graph(self) -> Graph:
+        for entry in self.of("input"):
+            self.input(entry)
+        order = self.ordered()
+        for entry in order:
+            self.step(entry)
+        for entry in self.of("output"):
+            self.output(entry)
+        self.unread()
+        return Graph(
+            self.document.name, self.document.params, self.intakes,
+            {e.name: StepNode(e.name, e.kind, e.options, e.source) for e in order if isinstance(e.options, StepKind)},
+            {e.name: OutputNode(e.name, e.kind, e.options, e.source) for e in self.of("output") if isinstance(e.options, OutputKind)},
+            self.flows,
+        )  # fmt: skip
+
+    def of(self, role: str) -> list[Entry]:
+        return [entry for entry in self.entries.values() if entry.role == role]
+
+    def report(self, path: Path, entry: Entry, what: str, hint: str = "") -> None:
+        self.problems.append(self.document.source.problem(path, dotted(entry.path), what, hint))
+
+    def mistake(self, entry: Entry, mistake: Mistake) -> None:
+        places = self.document.source.places
+        option = mistake.option
+        candidates = (
+            [(*entry.option_path, option), (*entry.path, option), entry.option_path] if option else []
+        )
+        path = next((path for path in candidates if path in places), entry.path)
+        named = f"{option}: " if option and option != "from" else ""
+        self.report(path, entry, f"{named}{mistake.what}", mistake.hint)
+
+    def input(self, entry: Entry) -> None:
+        kind, intake = entry.options, entry.intake
+        if not isinstance(kind, InputKind) or intake is None:
+            return
+        try:
+            if intake.decode and not kind.decodes:
+                raise Mistake(f"{entry.kind} rows need no decoder", option="decode")
+            intake = kind.adjust(intake)
+            self.check_intake(entry, kind, intake)
+        except Mistake as mistake:
+            self.mistake(entry, mistake)
+            return
+        self.intakes[entry.name] = InputNode(entry.name, entry.kind, kind, intake)
+        self.flows[entry.name] = Flow(
+            intake.row_shape, intake.dtype, intake.columns, intake.rate, (entry.name,), intake.key
+        )
+
+    def check_intake(self, entry: Entry, kind: InputKind, intake: Any) -> None:
+        for name in intake.columns or ():
+            if not COLUMN.fullmatch(name):
+                raise Mistake(
+                    f"{name!r} is not a column name", option="fields", hint="letters, digits, _ and ."
+                )
+        if len(set(intake.paths)) < len(intake.fields or ("",)):
+            raise Mistake("a column is named twice", option="fields")
+        if intake.shape is not None and (not intake.shape or min(intake.shape) < 1):
+            raise Mistake("sizes are 1 or more, and there is at least one", option="shape")
+        if intake.shape is not None and intake.fields is not None and intake.shape[-1] != len(intake.fields):
+            raise Mistake(
+                f"the last axis of shape {list(intake.shape)} is not {len(intake.fields)} fields",
+                option="shape",
+            )
+        if intake.key is not None and intake.key not in kind.captures():
+            raise Mistake(
+                f"no capture '{intake.key}' in the source",
+                option="key",
+                hint=near_miss(intake.key, kind.captures()),
+            )
+        if not 1 <= intake.max_keys <= 65536:
+            raise Mistake("must be between 1 and 65536", option="max_keys")
+
+    def ordered(self) -> list[Entry]:
+        """Return the steps that can be reached from inputs, in order; report cycles."""
+        done: list[Entry] = []
+        waiting = self.of("step")
+        known = {entry.name for entry in self.of("input")}
+        while ready := [entry for entry in waiting if _base(entry.source) in known or self.unknown(entry)]:
+            done += ready
+            known |= {entry.name for entry in ready}
+            waiting = [entry for entry in waiting if entry not in ready]
+        for entry in waiting:
+            if self.cyclic(entry):
+                self.report((*entry.path, "from"), entry, "it reads, through others, what it makes itself")
+        return done
+
+    def unknown(self, entry: Entry) -> bool:
+        return _base(entry.source) not in self.entries
+
+    def cyclic(self, entry: Entry) -> bool:
+        name, seen = _base(entry.source), {entry.name}
+        while name not in seen and name in self.entries:
+            seen.add(name)
+            name = _base(self.entries[name].source)
+        return name == entry.name
+
+    def upstream(self, entry: Entry) -> Flow | None:
+        """Return the flow an entry reads; report a source that does not exist; ``None`` when unknown."""
+        name = _base(entry.source)
+        path = (*entry.path, "from")
+        known = [e.name for e in self.entries.values() if e.role != "output" and e.name != entry.name]
+        if not name or (name in known and self.entries[name].options is None):
+            return None
+        if name not in known:
+            self.report(path, entry, f"no input or step '{name}'", near_miss(name, known))
+            return None
+        ports = getattr(self.entries[name].options, "ports", ())
+        port = entry.source[len(name) + 1 :]
+        if port not in (ports or ("",)):
+            what = f"'{name}' has no port '{port}'" if port else f"'{name}' has ports; say which"
+            self.report(path, entry, what, near_miss(port, ports) if ports else "")
+            return None
+        return self.flows.get(entry.source)
+
+    def context(self, entry: Entry) -> Context:
+        return Context(entry.name, self.document.name, self.files, self.signatures)
+
+    def step(self, entry: Entry) -> None:
+        upstream = self.upstream(entry)
+        if upstream is None or not isinstance(entry.options, StepKind):
+            return
+        try:
+            flows = entry.options.flows(upstream, self.context(entry))
+        except Mistake as mistake:
+            self.mistake(entry, mistake)
+            return
+        for port, flow in flows.items():
+            self.flows[f"{entry.name}.{port}" if port else entry.name] = flow
+
+    def output(self, entry: Entry) -> None:
+        upstream = self.upstream(entry)
+        if upstream is None or not isinstance(entry.options, OutputKind):
+            return
+        try:
+            entry.options.check(upstream, self.context(entry))
+        except Mistake as mistake:
+            self.mistake(entry, mistake)
+
+    def unread(self) -> None:
+        read = {_base(entry.source) for entry in self.entries.values()}
+        for entry in self.entries.values():
+            if entry.role != "output" and entry.name not in read:
+                self.report(entry.path, entry, "nothing reads it", "remove it or name it in a 'from'")
+
+
+def _base(source: str) -> str:
+    return source.partition(".")[0]

@@ -1,0 +1,43 @@
+"""What runs along an edge of the graph, as far as it is known before anything runs."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+DTYPES = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool")
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """Rows of one edge.
+
+    `shape` is the shape of one row (``(256, 3)`` for a window of three columns), ``None`` where only
+    running tells. `columns` name the last axis. `rate` is rows per second and key, ``None`` if not
+    stated. `inputs` are the inputs the rows come from; `key` is what tells their
+    sources apart, if anything; `domain` is the clock of their times.
+    """
+
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+    columns: tuple[str, ...] | None = None
+    rate: float | None = None
+    inputs: tuple[str, ...] = ()
+    key: str | None = None
+    domain: str = "arrival"
+
+    @property
+    def size(self) -> int | None:
+        """Number of values in one row."""
+        return None if self.shape is None else math.prod(self.shape)
+
+    def having(
+        self,
+        *,
+        shape: tuple[int, ...] | None,
+        dtype: str | None,
+        columns: tuple[str, ...] | None,
+        rate: float | None = None,
+    ) -> Flow:
+        """Return the flow of a step: another form of row, same inputs, key and clock."""
+        return msgspec.structs.replace(self, shape=shape, dtype=dtype, columns=columns, rate=rate)

@@ -1,0 +1,66 @@
+"""The graph of a checked pipeline: what the runtime, the device and the relay work from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from edgeflow_proto.pipeline.flow import Flow
+from edgeflow_proto.pipeline.kinds.base import InputKind, Intake, OutputKind, StepKind
+
+
+class InputNode(msgspec.Struct, frozen=True):
+    """An input: its source and how its payloads become rows."""
+
+    name: str
+    kind: str
+    options: InputKind
+    intake: Intake
+
+
+class StepNode(msgspec.Struct, frozen=True):
+    """A step; `source` is the edge it reads (``window`` or ``alarm.raised``)."""
+
+    name: str
+    kind: str
+    options: StepKind
+    source: str
+
+
+class OutputNode(msgspec.Struct, frozen=True):
+    """An output; `source` is the edge it reads."""
+
+    name: str
+    kind: str
+    options: OutputKind
+    source: str
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """A pipeline without mistakes. `steps` stand in an order in which each follows what it reads."""
+
+    name: str
+    params: dict[str, Any]
+    inputs: dict[str, InputNode]
+    steps: dict[str, StepNode]
+    outputs: dict[str, OutputNode]
+    flows: dict[str, Flow]  # by edge
+
+    def readers(self, edge: str) -> Iterator[StepNode | OutputNode]:
+        """Yield the steps and outputs that read an edge."""
+        for node in (*self.steps.values(), *self.outputs.values()):
+            if node.source == edge:
+                yield node
+
+    def capacity(self, name: str) -> int:
+        """Rows the ring of an input holds: `buffer`, else 10 s or 4 windows, whichever is more."""
+        intake = self.inputs[name].intake
+        rate = intake.rate or 100.0
+        if intake.buffer is not None:
+            extent = intake.buffer
+            return extent.rows or max(1, round((extent.ns or 0) * 1e-9 * rate))
+        windows = (getattr(node.options, "size", 0) for node in self.readers(name))
+        keys = intake.max_keys if intake.key else 1
+        return max(16, round(10 * rate), 4 * max(windows, default=0) * min(keys, 16))

@@ -1,0 +1,1 @@
+"""Specifications of the built-in kinds: options, ports, shape and dtype rules."""

@@ -1,0 +1,141 @@
+"""How a kind of input, step, output or decoder is specified.
+
+A kind is a frozen struct: its fields are its options, types and defaults included. What it makes
+of the rows that reach it is a rule (`flows`), so that a file is checked where no runtime is.
+Kinds are found by entry point (groups `GROUPS`), the built-in ones like anyone else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import ClassVar, Literal, Protocol
+
+import msgspec
+
+from edgeflow_proto.bundle import Signature
+from edgeflow_proto.pipeline.flow import DTYPES, Flow
+from edgeflow_proto.pipeline.problem import Mistake, near_miss
+from edgeflow_proto.pipeline.units import Extent, Frequency
+
+Role = Literal["input", "step", "output", "decoder"]
+Dtype = Literal[DTYPES]  # type: ignore[valid-type]
+
+GROUPS: dict[Role, str] = {
+    "input": "edgeflow.kinds.inputs",
+    "step": "edgeflow.kinds.steps",
+    "output": "edgeflow.kinds.outputs",
+    "decoder": "edgeflow.kinds.decoders",
+}
+
+
+class Files(Protocol):
+    """The files beside a pipeline."""
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content, or ``None`` when there is no such file."""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What a rule may look at besides its options: its own name and the bundle."""
+
+    entry: str
+    pipeline: str
+    files: Files
+    signatures: Mapping[str, Signature]
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every kind. `short` is the option that ``kind: value`` sets."""
+
+    short: ClassVar[str | None] = None
+
+
+class DecoderKind(Kind, frozen=True, kw_only=True):
+    """How one payload becomes samples."""
+
+
+class Intake(msgspec.Struct, frozen=True, kw_only=True):
+    """Options every input has. Without `fields` or `shape` a sample is one number, column ``value``."""
+
+    fields: dict[str, str] | list[str] | None = None
+    shape: tuple[int, ...] | None = None
+    dtype: Dtype = "float32"
+    rate: Frequency | None = None
+    key: str | None = None
+    max_keys: int = 256
+    buffer: Extent | None = None
+    decode: DecoderKind | None = None
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Column name → dotted path inside a sample."""
+        if isinstance(self.fields, dict):
+            return self.fields
+        return {name: name for name in self.fields or ("value",)}
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row in the ring."""
+        return self.shape if self.shape is not None else (len(self.paths),)
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Names of the last axis; ``None`` for a tensor."""
+        return None if self.shape is not None and self.fields is None else tuple(self.paths)
+
+
+class InputKind(Kind, frozen=True, kw_only=True):
+    """A source of rows. `decodes` says whether payloads reach it that a decoder must read."""
+
+    decodes: ClassVar[bool] = False
+    lossless: ClassVar[bool] = False  # the writer waits for the reader
+
+    def adjust(self, intake: Intake) -> Intake:
+        """Return the intake with what this kind knows by itself; raises Mistake."""
+        return intake
+
+    def captures(self) -> frozenset[str]:
+        """Names that `key` may refer to besides a field."""
+        return frozenset()
+
+
+class StepKind(Kind, frozen=True, kw_only=True):
+    """A step. `ports` are its named results; one unnamed result when empty."""
+
+    ports: ClassVar[tuple[str, ...]] = ()
+
+    def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
+        """Return the flow of each port (``""`` for the unnamed one); raises Mistake."""
+        raise NotImplementedError
+
+
+class OutputKind(Kind, frozen=True, kw_only=True):
+    """An end of the graph. `effect` says whether `io` carries it out."""
+
+    effect: ClassVar[bool] = True
+
+    def check(self, upstream: Flow, context: Context) -> None:
+        """Raise Mistake when the rows that reach it cannot be used."""
+
+
+@cache
+def kinds(role: Role) -> dict[str, type[Kind]]:
+    """Return every installed kind of a role, by name."""
+    return {point.name: point.load() for point in entry_points(group=GROUPS[role])}
+
+
+def need_columns(flow: Flow, names: tuple[str, ...], option: str) -> None:
+    """Raise Mistake unless every name is a column of the flow (where its columns are known)."""
+    if flow.shape is not None and flow.columns is None:
+        raise Mistake("the rows it reads have no named columns", option=option)
+    for name in names if flow.columns is not None else ():
+        if name not in (flow.columns or ()):
+            raise Mistake(f"no column '{name}'", option=option, hint=near_miss(name, flow.columns or ()))
+
+
+def need_axes(flow: Flow, count: int, what: str) -> None:
+    """Raise Mistake unless rows have `count` axes (where their shape is known)."""
+    if flow.shape is not None and len(flow.shape) != count:
+        raise Mistake(f"{what}, but its rows have shape {list(flow.shape)}", option="from")

@@ -1,0 +1,53 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class EventAck(_message.Message):
+    __slots__ = ("journal_id", "sequence")
+    JOURNAL_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    journal_id: str
+    sequence: int
+    def __init__(self, journal_id: _Optional[str] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("relay_version", "heartbeat_interval_ms", "acked")
+    RELAY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    ACKED_FIELD_NUMBER: _ClassVar[int]
+    relay_version: str
+    heartbeat_interval_ms: int
+    acked: _containers.RepeatedCompositeFieldContainer[EventAck]
+    def __init__(self, relay_version: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ..., acked: _Optional[_Iterable[_Union[EventAck, _Mapping]]] = ...) -> None: ...
+
+class Desired(_message.Message):
+    __slots__ = ("name", "digest", "manifest")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    digest: str
+    manifest: bytes
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., manifest: _Optional[bytes] = ...) -> None: ...
+
+class DesiredState(_message.Message):
+    __slots__ = ("revision", "pipelines")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    PIPELINES_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    pipelines: _containers.RepeatedCompositeFieldContainer[Desired]
+    def __init__(self, revision: _Optional[int] = ..., pipelines: _Optional[_Iterable[_Union[Desired, _Mapping]]] = ...) -> None: ...
+
+class RelayMessage(_message.Message):
+    __slots__ = ("welcome", "desired", "ack")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    desired: DesiredState
+    ack: EventAck
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., desired: _Optional[_Union[DesiredState, _Mapping]] = ..., ack: _Optional[_Union[EventAck, _Mapping]] = ...) -> None: ...
