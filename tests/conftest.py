@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """Recordings, models and protocol vectors that are not part of the project; its README says what is what."""
+    """Recordings, models and protocol vectors that are no part of the project; a README says what is what."""
     path = Path(os.environ.get("EDGEFLOW_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not path.is_dir():
         pytest.skip(f"no test data at {path} (set EDGEFLOW_TEST_DATA)")
