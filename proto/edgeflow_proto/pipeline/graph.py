@@ -50,7 +50,8 @@ class Graph(msgspec.Struct, frozen=True):
 
     def readers(self, edge: str) -> Iterator[StepNode | OutputNode]:
         """Yield the steps and outputs that read an edge."""
-        for node in (*self.steps.values(), *self.outputs.values()):
+        nodes: list[StepNode | OutputNode] = [*self.steps.values(), *self.outputs.values()]
+        for node in nodes:
             if node.source == edge:
                 yield node
 

@@ -173,7 +173,7 @@ class Reader:
             options = None
         return Entry(str(path[-1]), role, kind or "", options, path, (*path, kind or ""), source, intake)
 
-    def _kind(self, role: Role, path: Path, value: dict[str, Any], common: set[str]) -> str | None:
+    def _kind(self, role: Role, path: Path, value: dict[str, Any], common: frozenset[str]) -> str | None:
         known = kinds(role)
         named = [key for key in value if key in known]
         unknown = [key for key in value if key not in known and key not in common]

@@ -1,0 +1,110 @@
+"""The device's settings file: who it is, where things lie, which brokers and relay it knows.
+
+Read like a pipeline file: strict YAML, all mistakes at once, each with its line.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeflow_proto.pipeline.load import load
+from edgeflow_proto.pipeline.problem import Rejected
+from edgeflow_proto.pipeline.schema import Reader
+from edgeflow_proto.pipeline.units import Duration
+
+DEVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PEM files. Without `ca` the system's authorities are trusted."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+class Will(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the broker publishes when this device is gone (MQTT 5.0, section 3.1.2.5), retained."""
+
+    topic: str
+    payload: str = "offline"
+
+
+class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An MQTT broker. The password stands in a file of its own, or here."""
+
+    host: str = "127.0.0.1"
+    port: int = 1883
+    tls: Tls | None = None
+    username: str | None = None
+    password: str | None = None
+    password_file: str | None = None
+    will: Will | None = None
+
+
+class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The local endpoint. Port 0 takes a free one; `run/link.json` in the data folder says which."""
+
+    host: str = "127.0.0.1"
+    port: int = 7080
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings; each has a default that suits a device alone on a bench."""
+
+    device: str = "edgeflow"
+    fleet: str = "default"
+    data: str = "/var/lib/edgeflow"
+    pipelines: str | None = None  # the folder watched for pipelines; default: pipelines.d beside this file
+    http: Http = Http()
+    relay: str | None = None  # host:port of its gRPC endpoint
+    brokers: dict[str, Broker] = {"local": Broker()}
+    params: dict[str, dict[str, Any]] = {}  # pipeline → parameter → value
+    commit: Duration = Duration(200_000_000)  # shortest time between two commits of a journal
+    journal_bytes: int = 256 << 20  # per pipeline
+    hang: Duration = Duration(10 * 10**9)  # a process whose loop stands still for this long is killed
+
+
+def read(path: Path | None) -> Settings:
+    """Read a settings file, or the defaults; raises Rejected with every problem, or OSError."""
+    if path is None:
+        return Settings()
+    source, problems = load(path.read_bytes(), path.name)
+    if source is None:
+        raise Rejected(problems)
+    reader = Reader(source, {})
+    data = source.data if isinstance(source.data, dict) else {}
+    settings = reader.struct(Settings, data, (), ())
+    if not isinstance(source.data, dict):
+        reader.report((), "a settings file is a mapping")
+    if settings is not None:
+        _check(settings, reader)
+    if problems + reader.problems or settings is None:
+        raise Rejected(problems + reader.problems)
+    return settings
+
+
+def _check(settings: Settings, reader: Reader) -> None:
+    if not DEVICE_NAME.fullmatch(settings.device):
+        reader.report(("device",), f"not a device name: {settings.device!r}", "letters, digits, . _ -")
+    if not DEVICE_NAME.fullmatch(settings.fleet):
+        reader.report(("fleet",), f"not a fleet name: {settings.fleet!r}", "letters, digits, . _ -")
+    if settings.http.host not in LOOPBACK:
+        why = "the local endpoint has no access control yet, so it binds to loopback only"
+        reader.report(("http",), why, "use 127.0.0.1")
+    host = (settings.relay or "127.0.0.1:0").rpartition(":")[0].strip("[]")
+    if host not in LOOPBACK:
+        why = "the connection to a relay has no identity and encryption yet, so it stays on loopback"
+        reader.report(("relay",), why, "use 127.0.0.1:7001")
+
+
+def pipelines_folder(settings: Settings, path: Path | None) -> Path | None:
+    """Return the folder watched for pipelines: the one set, else ``pipelines.d`` beside the settings file."""
+    if settings.pipelines is not None:
+        return Path(settings.pipelines)
+    return None if path is None else path.parent / "pipelines.d"

@@ -1,0 +1,54 @@
+"""What flows along an edge of the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[Any]
+Int64s = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint32]
+Rows = npt.NDArray[Any]  # an index: row numbers or a boolean mask
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one edge, oldest first.
+
+    `values` is ``(n, …)``; `t` int64 ``(n,)``, CLOCK_BOOTTIME ns; `key` uint32 ``(n,)``; `span` int64
+    ``(n, 2)``, sequence numbers of the first and last input row behind each row. `columns` name the last
+    axis of `values`, or are ``None``. The arrays may be views of shared memory: they hold until the
+    call that was given them returns, and must not be written to.
+    """
+
+    values: Values
+    t: Int64s
+    key: Keys
+    span: Int64s
+    columns: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def having(self, values: Values, columns: tuple[str, ...] | None) -> Batch:
+        """Return the same rows with other values, one per row."""
+        return Batch(values, self.t, self.key, self.span, columns)
+
+    def take(self, rows: Rows | slice) -> Batch:
+        """Return some of the rows."""
+        return Batch(self.values[rows], self.t[rows], self.key[rows], self.span[rows], self.columns)
+
+    def column(self, name: str) -> Values:
+        """Return one column, ``(n,)``; raises ValueError when there is none of that name."""
+        if self.columns is None:
+            raise ValueError("rows have no named columns")
+        return self.values[..., self.columns.index(name)]
+
+
+def numbered(values: Values, t: Int64s, key: Keys, first: int, columns: tuple[str, ...] | None) -> Batch:
+    """Return input rows as a batch: each row's span is itself, counted from sequence number `first`."""
+    rows = np.arange(first, first + len(t), dtype=np.int64)
+    return Batch(values, t, key, np.stack((rows, rows), axis=1), columns)

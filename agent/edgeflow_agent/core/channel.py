@@ -1,0 +1,90 @@
+"""The socket between `agentd` and each of its children: whole messages, with descriptors beside them.
+
+SOCK_SEQPACKET keeps message boundaries; what a dead process had not read stays in the kernel for the next
+one when `agentd` keeps the pair. Source: unix(7).
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from typing import TypeVar
+
+import msgspec
+
+CONTROL_ENV = "EDGEFLOW_CONTROL"
+MAX_MESSAGE = 160 << 10
+MAX_FDS = 250
+
+M = TypeVar("M")
+
+
+class Closed(ConnectionError):
+    """The other end is gone."""
+
+
+class Channel:
+    """One end. `receive` decodes into the union of message types given to the constructor."""
+
+    def __init__(self, sock: socket.socket, types: type[M] | object) -> None:
+        self.sock = sock
+        self._decoder: msgspec.msgpack.Decoder[object] = msgspec.msgpack.Decoder(types)
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self.sock.fileno()
+
+    def send(self, message: msgspec.Struct, fds: tuple[int, ...] = ()) -> bool:
+        """Send one message; descriptors are duplicated by the kernel. False when the other end is full or gone."""
+        try:
+            socket.send_fds(self.sock, [self._encoder.encode(message)], list(fds))
+        except (BlockingIOError, BrokenPipeError, ConnectionError):
+            return False
+        return True
+
+    def receive(self) -> tuple[object, list[int]] | None:
+        """Return the next message and its descriptors, ``None`` when there is none now; raises Closed."""
+        try:
+            data, ancillary, _, _ = self.sock.recvmsg(
+                MAX_MESSAGE, socket.CMSG_LEN(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return None
+        except ConnectionError as error:
+            raise Closed from error
+        if not data:
+            raise Closed
+        return self._decoder.decode(data), _descriptors(ancillary)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.sock.close()
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return list(fds)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Return two connected non-blocking message sockets."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for sock in (left, right):
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_MESSAGE * 2)
+    return left, right
+
+
+def inherited() -> socket.socket:
+    """Return the control socket `agentd` gave this process; raises RuntimeError when there is none."""
+    fd = os.environ.pop(CONTROL_ENV, None)
+    if fd is None:
+        raise RuntimeError("this is started by edgeflow agent, not by hand")
+    sock = socket.socket(fileno=int(fd))
+    sock.setblocking(False)
+    return sock

@@ -1,0 +1,236 @@
+"""What `agentd` and its children say to each other.
+
+Descriptors travel beside a message, in the order its docstring names. All that can be big (bundles,
+journals, posts) lies in files or memfds; messages are small.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from edgeflow_agent.core.layout import RingSpec
+
+
+class Message(msgspec.Struct, frozen=True, tag=True):
+    """Base of all messages."""
+
+
+# agentd → every child
+
+
+class Stop(Message, frozen=True):
+    """Finish what is in hand, write what must be kept, exit 0."""
+
+
+# agentd → worker
+
+
+class StartWorker(Message, frozen=True):
+    """Run a pipeline. Descriptors: board, snapshots, commits (eventfd), effects (socket), then per ring
+    memfd, ready, credit.
+    """
+
+    slot: int
+    pipeline: str
+    folder: str  # of the unpacked bundle, with its manifest
+    digest: str
+    params: dict[str, Any]
+    journal: str  # folder of the journal
+    journal_bytes: int
+    commit_ns: int  # shortest time between two commits
+    rings: tuple[RingSpec, ...]
+    deaths: int = 0  # in a row at one position
+
+
+class BindReader(Message, frozen=True):
+    """The writer of a ring is a new one. Descriptors: ready, credit."""
+
+    input: str
+
+
+# worker → agentd
+
+
+class WorkerReady(Message, frozen=True):
+    """The pipeline is loaded and reads rows."""
+
+
+class WorkerFailed(Message, frozen=True):
+    """The pipeline cannot be loaded; the worker exits."""
+
+    reason: str
+
+
+class StepFailed(Message, frozen=True):
+    """A step raised; told at most once a second. `count` is how often since the worker started."""
+
+    step: str
+    error: str
+    trace: str
+    count: int
+
+
+# agentd → io
+
+
+class StartIo(Message, frozen=True):
+    """Descriptors: board, posts (socket)."""
+
+    slot: int
+    settings: str  # path of the settings file ("" for defaults)
+    files: str  # folder below which file outputs write
+
+
+class Attach(Message, frozen=True):
+    """Serve a pipeline's inputs and effects. Descriptors: effects (socket), snapshots, then per ring memfd,
+    ready, credit.
+    """
+
+    pipeline: str
+    folder: str
+    params: dict[str, Any]
+    rings: tuple[RingSpec, ...]
+
+
+class BindWriter(Message, frozen=True):
+    """The reader of a ring is a new one. Descriptors: ready, credit."""
+
+    pipeline: str
+    input: str
+
+
+class Detach(Message, frozen=True):
+    """Serve a pipeline no more."""
+
+    pipeline: str
+
+
+# io → agentd
+
+
+class InputFailed(Message, frozen=True):
+    """An input cannot be served; the others are."""
+
+    pipeline: str
+    input: str
+    reason: str
+
+
+# agentd → link
+
+
+class PipelineStatus(msgspec.Struct, frozen=True):
+    """One pipeline as `agentd` knows it; `slot` is its worker's on the board, -1 when it has none."""
+
+    name: str
+    digest: str
+    origin: str
+    state: str  # starting | running | failing | stopped | refused
+    reason: str
+    slot: int
+    folder: str
+    journal: str
+    restarts: int
+    since_ns: int  # CLOCK_BOOTTIME
+    errors: dict[str, str] = {}  # step → newest traceback
+
+
+class StartLink(Message, frozen=True):
+    """Descriptors: board, commits (eventfd), posts (socket)."""
+
+    slot: int
+    settings: str
+    store: str  # the data folder
+
+
+class Pipelines(Message, frozen=True):
+    """All pipelines, told whenever anything about one changes."""
+
+    pipelines: tuple[PipelineStatus, ...]
+
+
+class Offered(Message, frozen=True):
+    """What became of an offer: active or refused (with problems as lines)."""
+
+    name: str
+    digest: str
+    origin: str
+    state: str
+    reason: str
+    revision: int = 0
+    ticket: int = 0
+
+
+# link → agentd
+
+
+class Offer(Message, frozen=True):
+    """Run this bundle. `staging` is a folder below ``staging/`` of the store that `agentd` takes over."""
+
+    name: str
+    origin: str  # relay | http
+    staging: str
+    revision: int = 0
+    ticket: int = 0
+
+
+class Withdraw(Message, frozen=True):
+    """An origin no longer wants a pipeline."""
+
+    name: str
+    origin: str
+    revision: int = 0
+    ticket: int = 0
+
+
+# link ↔ io, over the posts socket
+
+
+class Post(Message, frozen=True):
+    """A payload for an http input. Descriptor: a memfd with the body, when `body` is empty and `size` is not 0."""
+
+    ticket: int
+    pipeline: str
+    input: str
+    decoder: str  # json | cbor | raw, from the content type
+    body: bytes
+    size: int
+
+
+class Posted(Message, frozen=True):
+    """What became of a post: samples accepted, or why it was rejected."""
+
+    ticket: int
+    accepted: int
+    rejected: int
+    reason: str = ""
+
+
+# worker → io, over the effects socket
+
+
+class Effect(Message, frozen=True):
+    """Rows for an output that acts. `row` is the input row behind the newest one; marks tell which were done."""
+
+    output: str
+    mark: int  # index of the output's mark
+    rows: tuple[EffectRow, ...]
+
+
+class EffectRow(msgspec.Struct, frozen=True, array_like=True):
+    """One row of an effect: the input row behind it, its time, subject and columns."""
+
+    row: int
+    t: int
+    key: str
+    data: dict[str, Any]
+
+
+ToWorker = StartWorker | BindReader | Stop
+FromWorker = WorkerReady | WorkerFailed | StepFailed
+ToIo = StartIo | Attach | BindWriter | Detach | Stop
+FromIo = InputFailed
+ToLink = StartLink | Pipelines | Offered | Stop
+FromLink = Offer | Withdraw

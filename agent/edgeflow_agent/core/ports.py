@@ -1,0 +1,70 @@
+"""Ports of the runtime: what a step, a model and a decoder must be. Implemented elsewhere, handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from edgeflow_agent.core.batch import Batch, Values
+from edgeflow_proto.bundle import Signature
+from edgeflow_proto.pipeline.flow import Flow
+
+
+class Model(Protocol):
+    """A loaded model. Not thread-safe; never unloaded within a process (runtimes crash on it)."""
+
+    signature: Signature
+
+    def run(self, rows: Values, output: int) -> Values:
+        """Run the model on ``(n, *input shape)`` of the model's own input dtype.
+
+        Returns output number `output` as ``(n, *output shape)``, an array of its own that stays valid.
+        Raises RuntimeError when the runtime refuses.
+        """
+
+
+ModelLoader = Callable[[Path, int], Model]  # file, threads; raises ModelError
+
+
+class ModelError(ValueError):
+    """A model file cannot be used; the message names the file and why (an op the runtime lacks, say)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What a step is made from besides its options."""
+
+    name: str
+    upstream: Flow
+    flows: dict[str, Flow]  # its own, by port ("" for the unnamed one)
+    folder: Path  # of the bundle
+    load_model: ModelLoader
+
+
+class Operator:
+    """A step at work. Called with all rows available, in order; gives rows per port.
+
+    Whatever it remembers between calls must be in `state`, and must depend on the rows alone, never on how
+    they were cut into calls: after a crash they come again, cut otherwise. It reads no clock.
+    """
+
+    stateless: ClassVar[bool] = True  # a failing call may be repeated row by row
+
+    def __call__(self, batch: Batch) -> dict[str, Batch]:
+        """Return the rows of each port (``""`` for the unnamed one); an absent port gives none."""
+        raise NotImplementedError
+
+    def gap(self) -> None:
+        """Rows are missing before the next call: forget what must not straddle that."""
+
+    def state(self) -> Any:
+        """Return all that is remembered, of plain data, bytes and numpy arrays."""
+        return None
+
+    def restore(self, state: Any) -> None:
+        """Take back what `state` returned, arrays as arrays."""
+
+
+OperatorFactory = Callable[[Any, StepContext], Operator]  # options, context; raises ValueError or ModelError
