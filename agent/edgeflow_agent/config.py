@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pipelines: str | None = None  # the folder watched for pipelines; default: pipelines.d beside this file
     http: Http = Http()
     relay: str | None = None  # host:port of its gRPC endpoint
-    brokers: dict[str, Broker] = {"local": Broker()}
+    brokers: dict[str, Broker] = msgspec.field(default_factory=lambda: {"local": Broker()})
     params: dict[str, dict[str, Any]] = {}  # pipeline → parameter → value
     commit: Duration = Duration(200_000_000)  # shortest time between two commits of a journal
     journal_bytes: int = 256 << 20  # per pipeline

@@ -7,7 +7,10 @@ one when `agentd` keeps the pair. Source: unix(7).
 from __future__ import annotations
 
 import array
+import ctypes
 import os
+import select
+import signal
 import socket
 from typing import TypeVar
 
@@ -16,6 +19,7 @@ import msgspec
 CONTROL_ENV = "EDGEFLOW_CONTROL"
 MAX_MESSAGE = 160 << 10
 MAX_FDS = 250
+_PR_SET_PDEATHSIG = 1
 
 M = TypeVar("M")
 
@@ -37,7 +41,7 @@ class Channel:
         return self.sock.fileno()
 
     def send(self, message: msgspec.Struct, fds: tuple[int, ...] = ()) -> bool:
-        """Send one message; descriptors are duplicated by the kernel. False when the other end is full or gone."""
+        """Send one message; the kernel duplicates descriptors. False when the other end is full or gone."""
         try:
             socket.send_fds(self.sock, [self._encoder.encode(message)], list(fds))
         except (BlockingIOError, BrokenPipeError, ConnectionError):
@@ -57,6 +61,12 @@ class Channel:
         if not data:
             raise Closed
         return self._decoder.decode(data), _descriptors(ancillary)
+
+    def wait(self) -> tuple[object, list[int]]:
+        """Return the next message, waiting for it; raises Closed."""
+        while (received := self.receive()) is None:
+            select.select([self.sock], [], [])
+        return received
 
     def close(self) -> None:
         """Close the socket."""
@@ -81,10 +91,17 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def inherited() -> socket.socket:
-    """Return the control socket `agentd` gave this process; raises RuntimeError when there is none."""
-    fd = os.environ.pop(CONTROL_ENV, None)
-    if fd is None:
-        raise RuntimeError("this is started by edgeflow agent, not by hand")
+    """Return the control socket `agentd` gave this process, and see to it that it dies with `agentd`.
+
+    Raises RuntimeError when this process was not started by `agentd`. Source: PR_SET_PDEATHSIG(2const).
+    """
+    fd, _, parent = os.environ.pop(CONTROL_ENV, "").partition(":")
+    if not fd:
+        raise RuntimeError("this process is started by edgeflow agent, not by hand")
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent and os.getppid() != int(parent):
+        raise RuntimeError("agentd is gone")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; agentd decides
     sock = socket.socket(fileno=int(fd))
     sock.setblocking(False)
     return sock

@@ -28,8 +28,9 @@ class Stop(Message, frozen=True):
 
 
 class StartWorker(Message, frozen=True):
-    """Run a pipeline. Descriptors: board, snapshots, commits (eventfd), effects (socket), then per ring
-    memfd, ready, credit.
+    """Run a pipeline.
+
+    Descriptors: board, snapshots, commits (eventfd), effects (socket), then per ring memfd, ready, credit.
     """
 
     slot: int
@@ -84,8 +85,9 @@ class StartIo(Message, frozen=True):
 
 
 class Attach(Message, frozen=True):
-    """Serve a pipeline's inputs and effects. Descriptors: effects (socket), snapshots, then per ring memfd,
-    ready, credit.
+    """Serve a pipeline's inputs and effects.
+
+    Descriptors: effects (socket), snapshots, then per ring memfd, ready, credit.
     """
 
     pipeline: str
@@ -189,7 +191,10 @@ class Withdraw(Message, frozen=True):
 
 
 class Post(Message, frozen=True):
-    """A payload for an http input. Descriptor: a memfd with the body, when `body` is empty and `size` is not 0."""
+    """A payload for an http input.
+
+    Descriptor: a memfd with the body, when `body` is empty and `size` is not 0.
+    """
 
     ticket: int
     pipeline: str
@@ -212,7 +217,7 @@ class Posted(Message, frozen=True):
 
 
 class Effect(Message, frozen=True):
-    """Rows for an output that acts. `row` is the input row behind the newest one; marks tell which were done."""
+    """Rows for an output that acts; its mark tells which were carried out."""
 
     output: str
     mark: int  # index of the output's mark

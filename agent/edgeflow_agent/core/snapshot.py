@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 
 from edgeflow_agent.core import shm
 
@@ -48,6 +49,15 @@ class Snapshots:
     def trying(self, row: int) -> None:
         self._words[1] = row + 1
 
+    @property
+    def tries(self) -> int:
+        """How many careful workers died in a row with that row in hand."""
+        return self._words[2]
+
+    @tries.setter
+    def tries(self, count: int) -> None:
+        self._words[2] = count
+
     def marks(self) -> memoryview[int]:
         """Return one word per output: the newest row whose effect was carried out (written by `io`)."""
         return self._words[_MARKS_AT // 8 : _MARKS_AT // 8 + MARKS]
@@ -85,6 +95,11 @@ class Snapshots:
         wanted = max(committed, self.settled)
         serial, data = self._read(wanted % 2)
         return (serial, data) if serial == wanted and serial > 0 else None
+
+
+def settled(fd: int) -> int:
+    """Return `Snapshots.settled` without mapping anything."""
+    return int.from_bytes(os.pread(fd, 8, 0), sys.byteorder)
 
 
 def create() -> int:

@@ -1,0 +1,1 @@
+"""How a pipeline gets onto the device: fetched, tried, put in place."""

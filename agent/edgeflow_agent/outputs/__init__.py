@@ -1,0 +1,1 @@
+"""What is made of rows at the ends of a pipeline."""

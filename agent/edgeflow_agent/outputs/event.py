@@ -1,0 +1,73 @@
+"""The event output: rows become blocks of the journal; nothing here is done per event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from edgeflow_agent.core.batch import Batch, Values
+from edgeflow_proto.event import MAX_BLOCK_EVENTS, Block, Clock, Column
+from edgeflow_proto.pipeline.graph import Graph, OutputNode
+from edgeflow_proto.pipeline.kinds.outputs import Event
+
+
+class EventOutput:
+    """Makes blocks of one event output. `models` are the digests of the pipeline's models by step."""
+
+    def __init__(self, graph: Graph, node: OutputNode, digest: str, models: dict[str, str]) -> None:
+        options = node.options
+        assert isinstance(options, Event)
+        self._options = options
+        self._name = node.name
+        self._type = options.type or f"{graph.name}.{node.name}"
+        flow = graph.flows[node.source]
+        self._input = flow.inputs[0] if flow.inputs else ""
+        self._keyed = flow.key is not None
+        self._digest = digest
+        self._models = models
+
+    def blocks(
+        self, batches: Sequence[Batch], key_name: Callable[[int], str], clock: Clock, decided_ns: int
+    ) -> Iterator[Block]:
+        """Yield the blocks that hold all rows of `batches`, which are of this output and in order."""
+        batch = _joined(batches)
+        for start in range(0, len(batch), MAX_BLOCK_EVENTS):
+            yield self._block(batch.take(slice(start, start + MAX_BLOCK_EVENTS)), key_name, clock, decided_ns)
+
+    def _block(
+        self, batch: Batch, key_name: Callable[[int], str], clock: Clock, decided_ns: int
+    ) -> Block:
+        distinct, index = np.unique(batch.key, return_inverse=True)
+        keyed = self._keyed and len(batch) > 0
+        return Block(
+            output=self._name, type=self._type, severity=self._options.severity, count=len(batch), clock=clock,
+            t=_bytes(batch.t), spans=_bytes(batch.span), input=self._input,
+            keys=tuple(key_name(int(key)) for key in distinct) if keyed else (),
+            key=_bytes(index.astype(np.uint32)) if keyed else b"",
+            data=tuple(self._columns(batch)), pipeline_digest=self._digest, models=self._models,
+            decided_ns=decided_ns,
+        )  # fmt: skip
+
+    def _columns(self, batch: Batch) -> Iterator[Column]:
+        if batch.columns is None:
+            yield _column("values", batch.values)
+            return
+        for name in self._options.data or batch.columns:
+            yield _column(name, batch.column(name))
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    if len(batches) == 1:
+        return batches[0]
+    parts = [(batch.values, batch.t, batch.key, batch.span) for batch in batches]
+    values, t, key, span = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Batch(values, t, key, span, batches[0].columns)
+
+
+def _column(name: str, values: Values) -> Column:
+    return Column(name, values.dtype.name, values.shape[1:], _bytes(values))
+
+
+def _bytes(values: Values) -> bytes:
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()

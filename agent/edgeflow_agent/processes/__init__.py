@@ -1,0 +1,1 @@
+"""The entry of each process; here and nowhere else the parts are put together."""

@@ -1,0 +1,104 @@
+"""Admission: a bundle is tried in a process of its own before it may run.
+
+Called with a folder; checks the document, imports its Python, loads its models, writes the manifest into
+the folder, and prints one JSON object: ``{"name", "digest", "problems"}``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from edgeflow_agent.deploy.verdict import Verdict
+from edgeflow_proto.bundle import MANIFEST_FILE, PIPELINE_FILE, Signature, make_manifest
+from edgeflow_proto.pipeline.check import check
+from edgeflow_proto.pipeline.graph import Graph
+from edgeflow_proto.pipeline.kinds.steps import MODEL_FORMATS
+from edgeflow_proto.pipeline.problem import Problem
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Return the files of a bundle's folder by relative name, the manifest and hidden ones left out."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    hidden = {
+        name for name in names if any(part.startswith((".", "__pycache__")) for part in name.split("/"))
+    }
+    return {
+        name: path.read_bytes()
+        for name, path in names.items()
+        if name != MANIFEST_FILE and name not in hidden
+    }
+
+
+def signatures_of(folder: Path, names: list[str]) -> tuple[dict[str, Signature], list[Problem]]:
+    """Read the signatures of the models among `names`; what cannot be read is a problem."""
+    from edgeflow_agent.core.ports import ModelError
+    from edgeflow_agent.models.load import read_signature
+
+    signatures, problems = {}, []
+    for name in names:
+        if name.rpartition(".")[2] in MODEL_FORMATS:
+            try:
+                signatures[name] = read_signature(folder / name)
+            except ModelError as error:
+                problems.append(Problem(name, 1, 1, "", str(error)))
+    return signatures, problems
+
+
+class _Memory:
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self._files = files
+
+    def read(self, name: str) -> bytes | None:
+        return self._files.get(name)
+
+
+def admit(folder: Path, params: dict[str, object]) -> Verdict:
+    """Try a bundle; raises nothing that a bundle can cause."""
+    files = files_of(folder)
+    if PIPELINE_FILE not in files:
+        return Verdict(problems=[Problem(PIPELINE_FILE, 1, 1, "", "the bundle has no such file")])
+    signatures, problems = signatures_of(folder, list(files))
+    graph, found = check(files[PIPELINE_FILE], PIPELINE_FILE, _Memory(files), signatures, params)
+    problems += found
+    if graph is None or problems:
+        return Verdict(problems=problems)
+    if failure := _load(graph, folder):
+        return Verdict(graph.name, problems=[Problem(PIPELINE_FILE, 1, 1, "", failure)])
+    manifest = make_manifest(graph.name, files, signatures)
+    (folder / MANIFEST_FILE).write_bytes(manifest.encode())
+    return Verdict(graph.name, manifest.digest)
+
+
+def _load(graph: Graph, folder: Path) -> str:
+    """Import and load all that the worker will; return why it cannot be, or nothing."""
+    from edgeflow_agent.models.load import load_model
+    from edgeflow_agent.operators.load import operators
+    from edgeflow_agent.runtime.plan import compile_plan
+
+    try:
+        kinds = {node.kind for node in graph.steps.values()}
+        compile_plan(graph, folder, operators(kinds), load_model)
+    except Exception as error:  # the author's module may raise anything when imported
+        return f"cannot be loaded: {type(error).__name__}: {error}"
+    return ""
+
+
+def main() -> int:
+    """Admit the folder named on the command line; parameters come as JSON on standard input."""
+    out = os.dup(1)
+    os.dup2(2, 1)  # what the author's module prints is not the verdict
+    params = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, object])
+    verdict = admit(Path(sys.argv[1]), params)
+    with os.fdopen(out, "wb") as stream:
+        stream.write(msgspec.json.encode(verdict))
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    os._exit(code)  # model runtimes can crash at teardown

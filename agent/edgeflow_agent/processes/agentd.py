@@ -1,0 +1,306 @@
+"""`agentd`: holds what the others share, runs them by the table, and decides which pipelines run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from edgeflow_agent.config import Settings, pipelines_folder
+from edgeflow_agent.core import board as boards
+from edgeflow_agent.core import channel as channels
+from edgeflow_agent.core import clock, messages, shm
+from edgeflow_agent.core.notice import notice
+from edgeflow_agent.deploy.lifecycle import effective
+from edgeflow_agent.processes.loop import Loop
+from edgeflow_agent.processes.offers import Offers, Trial
+from edgeflow_agent.processes.pipelines import Pipeline, Pipelines
+from edgeflow_agent.processes.supervisor import Child, Death, Supervisor
+from edgeflow_agent.processes.systemd import Systemd
+from edgeflow_agent.processes.watch import WatchedFolder
+from edgeflow_agent.store.journal import Journal, JournalError
+from edgeflow_agent.store.state import Alive, State
+from edgeflow_agent.table import AGENTD_SLOT, TABLE
+from edgeflow_proto.event import Block
+
+log = logging.getLogger("edgeflow.agentd")
+TURN_S = 0.25
+ALIVE_NS = 60 * 10**9
+JOURNAL = "_agent"  # a name no pipeline can have
+JOURNAL_BYTES = 16 << 20
+MAX_NOTICES = 1000
+
+
+class AlreadyRunning(RuntimeError):
+    """Another agent has this store."""
+
+
+def lock(store: Path) -> int:
+    """Take the store for this process; raises AlreadyRunning. The lock goes with the process."""
+    fd = os.open(store / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        os.close(fd)
+        raise AlreadyRunning(f"{store} is in use by the agent with process id {owner or 'unknown'}") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+class Agent:
+    """The whole agent, but for what its children do."""
+
+    def __init__(self, settings: Settings, settings_path: Path | None) -> None:
+        """Open the store; raises AlreadyRunning, StateError, JournalError or OSError."""
+        self._settings = settings
+        self._settings_path = str(settings_path or "")
+        self._store = Path(settings.data)
+        self._store.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(self._store)
+        for name in ("run", "journals", "files"):
+            (self._store / name).mkdir(exist_ok=True)
+        self._state = State(self._store / "state")
+        self._journal = Journal(self._store / "journals" / JOURNAL, JOURNAL_BYTES)
+        self._notices: list[Block] = []
+        self._loop = Loop()
+        self._systemd = Systemd()
+        self._share()
+        self._compose(settings_path)
+        self._alive_at = self._notified_at = 0
+        self._stopping = False
+
+    def _share(self) -> None:
+        self._board_fd = boards.create()
+        self._board = boards.Board(self._board_fd)
+        self._slot = self._board.slot(AGENTD_SLOT)
+        self._commits = shm.eventfd()
+        self._posts = channels.pair()
+
+    def _compose(self, settings_path: Path | None) -> None:
+        self._supervisor = Supervisor(self._loop, self._board, self._settings.hang)
+        self._io = self._child("io", messages.FromIo, self._begin_io, self._heard_io)
+        self._link = self._child("link", messages.FromLink, self._begin_link, self._heard_link)
+        self._pipelines = Pipelines(
+            self._supervisor, self._board_fd, self._commits, self._io, self._settings, self._tell
+        )
+        self._offers = Offers(self._loop, self._state, self._store, self._settings.params)
+        self._folder = WatchedFolder(pipelines_folder(self._settings, settings_path), self._offers)
+
+    def _child(
+        self, name: str, types: object, begin: Callable[[], None], heard: Callable[[object], None]
+    ) -> Child:
+        slot = self._board.slot(TABLE[name].slot)
+        return Child(name, TABLE[name], slot, types, begin, heard, self._died)
+
+    # running
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT; then let every process drain, and return."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.on_signal(number, self._loop.stop)
+        self._offers.clean()
+        self._tell_start()
+        self._supervisor.add(self._io)
+        self._supervisor.add(self._link)
+        for name in self._offers.deployments:
+            self._deploy(name)
+        self._write_run_file()
+        self._systemd.notify("READY=1")
+        self._loop.run(self._turn, TURN_S)
+        self._shut_down()
+
+    def _turn(self) -> None:
+        self._slot.beat()
+        self._supervisor.turn()
+        self._folder.turn()
+        self._offers.turn()
+        self._pipelines.turn()
+        while self._offers.changed:
+            self._deploy(self._offers.changed.pop())
+        if self._pipelines.changed:
+            self._pipelines.changed = not self._link.send(messages.Pipelines(self._statuses()))
+        self._flush()
+        self._keep_alive()
+
+    def _keep_alive(self) -> None:
+        now = clock.boottime_ns()
+        if self._systemd.watchdog_ns and now - self._notified_at >= self._systemd.watchdog_ns:
+            self._notified_at = now
+            self._systemd.notify("WATCHDOG=1")
+        if now - self._alive_at >= ALIVE_NS:
+            self._alive_at = now
+            self._live(clean=False)
+
+    def _live(self, *, clean: bool) -> None:
+        with contextlib.suppress(lmdb.Error):  # a full disk must not stop what runs
+            self._state.live(Alive(clock.boot_id(), clock.boottime_ns(), clock.wall_ns(), clean))
+
+    def _write_run_file(self) -> None:
+        target = self._store / "run" / "agent.json"
+        temporary = target.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"pid": os.getpid(), "device": self._settings.device}))
+        temporary.rename(target)
+
+    def _shut_down(self) -> None:
+        """Inputs first, so that workers drain all that came in; `link` last, so that it can still upload."""
+        self._systemd.notify("STOPPING=1")
+        self._stop([self._io])
+        self._stop([p.child for p in self._pipelines.by_name.values() if p.child is not None])
+        self._tell("agent.stopped", "info", {})
+        self._flush()
+        self._stop([self._link])
+        self._live(clean=True)
+        with contextlib.suppress(FileNotFoundError):
+            (self._store / "run" / "agent.json").unlink()
+
+    def _stop(self, children: list[Child]) -> None:
+        for child in children:
+            self._supervisor.remove(child) if child in self._supervisor.children else None
+        waited = [child for child in children if child.process is not None]
+
+        def turn() -> None:
+            self._slot.beat()
+            self._supervisor.turn()
+            if all(child.process is None for child in waited):
+                self._loop.stop()
+
+        if waited:
+            self._loop.run(turn, 0.05)
+
+    # children
+
+    def _begin_io(self) -> None:
+        message = messages.StartIo(self._io.row.slot, self._settings_path, str(self._store / "files"))
+        self._io.send(message, (self._board_fd, self._posts[0].fileno()))
+        for pipeline in self._pipelines.by_name.values():
+            self._pipelines.attach(pipeline)
+
+    def _begin_link(self) -> None:
+        message = messages.StartLink(self._link.row.slot, self._settings_path, str(self._store))
+        self._link.send(message, (self._board_fd, self._commits, self._posts[1].fileno()))
+        self._pipelines.changed = True
+
+    def _died(self, death: Death) -> None:
+        log.warning("%s", death)
+        self._tell("process.died", "error", {"process": death.name, "reason": str(death), "code": death.code})
+
+    def _heard_io(self, message: object) -> None:
+        if isinstance(message, messages.InputFailed):
+            pipeline = self._pipelines.by_name.get(message.pipeline)
+            if pipeline is not None:
+                pipeline.errors[f"inputs.{message.input}"] = message.reason
+                self._pipelines.changed = True
+            data = {"pipeline": message.pipeline, "input": message.input, "reason": message.reason}
+            self._tell("input.failed", "error", data)
+
+    def _heard_link(self, message: object) -> None:
+        if isinstance(message, messages.Offer):
+            self._offer(message)
+        elif isinstance(message, messages.Withdraw):
+            self._offers.withdraw(message.name, message.origin)
+            self._answer(message, "", "removed", "")
+
+    def _offer(self, message: messages.Offer) -> None:
+        staging = Path(message.staging)
+        if staging.parent != self._store / "staging" or not staging.is_dir():
+            self._answer(message, "", "refused", f"not a staged bundle: {staging}")
+            return
+
+        def done(digest: str, reason: str) -> None:
+            self._answer(message, digest, "refused" if reason else "active", reason)
+
+        self._offers.offer(Trial(message.name, message.origin, staging, "", message.revision, done))
+
+    def _answer(
+        self, message: messages.Offer | messages.Withdraw, digest: str, state: str, reason: str
+    ) -> None:
+        if state == "refused":
+            data = {"pipeline": message.name, "origin": message.origin, "reason": reason[:2000]}
+            self._tell("pipeline.refused", "error", data)
+        self._link.send(
+            messages.Offered(
+                message.name,
+                digest,
+                message.origin,
+                state,
+                reason[:100_000],
+                message.revision,
+                message.ticket,
+            )
+        )
+
+    # pipelines
+
+    def _deploy(self, name: str) -> None:
+        """Run what now wins for a name, unless it runs already."""
+        deployment = self._offers.deployments.get(name)
+        winner = effective(deployment) if deployment is not None else None
+        running = self._pipelines.by_name.get(name)
+        if winner is None:
+            if running is not None:
+                self._pipelines.stop(name)
+                self._tell("pipeline.removed", "info", {"pipeline": name, "digest": running.digest})
+            return
+        origin, record = winner
+        if running is not None and running.digest == record.digest:
+            running.origin, self._pipelines.changed = origin, True
+            return
+        params = self._settings.params.get(name, {})
+        pipeline = Pipeline(name, record.digest, origin, self._offers.folder(record.digest), params)
+        self._tell("pipeline.deployed", "info", {"pipeline": name, "digest": record.digest, "origin": origin})
+        self._pipelines.start(pipeline, self._state.next_generation)
+
+    def _statuses(self) -> tuple[messages.PipelineStatus, ...]:
+        running = self._pipelines.statuses()
+        names = {status.name for status in running}
+        refused = [
+            messages.PipelineStatus(name, "", "folder", "refused", reason[:1000], -1, "", "", 0, 0)
+            for name, reason in self._folder.refused.items()
+            if name not in names
+        ]
+        return (*running, *refused)
+
+    # events of the agent's own
+
+    def _tell(self, name: str, severity: str, data: dict[str, Any]) -> None:
+        self._notices.append(notice(name, severity, data, clock.now(), clock.boottime_ns()))
+        del self._notices[:-MAX_NOTICES]
+
+    def _tell_start(self) -> None:
+        """Say that the agent started; when it had not stopped cleanly, what it missed is a gap."""
+        self._tell("agent.started", "info", {"pid": os.getpid()})
+        before = self._state.alive()
+        if before is not None and not before.clean:
+            same = before.boot_id == clock.boot_id()
+            data = {
+                "reason": "agent" if same else "reboot",
+                "last_alive_wall_ns": before.wall_ns,
+                "seconds": (clock.boottime_ns() - before.boottime_ns) / 1e9 if same else None,
+            }
+            self._tell("gap", "warning", data)
+
+    def _flush(self) -> None:
+        if not self._notices:
+            return
+        try:
+            self._journal.commit(self._notices)
+        except JournalError as error:
+            log.error("the agent's own journal: %s", error)
+            return
+        self._notices = []
+        shm.add(self._commits, 1)
+
+
+def main(settings: Settings, settings_path: Path | None = None) -> None:
+    """Run the agent until SIGTERM; raises AlreadyRunning, StateError, JournalError or OSError."""
+    Agent(settings, settings_path).run()

@@ -1,0 +1,58 @@
+"""The worker's way to actuators: effects go to `io`, wait a little when it is away, and hold nothing up."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from edgeflow_agent.core.batch import Batch
+from edgeflow_agent.core.board import Slot, labelled
+from edgeflow_agent.core.channel import Channel
+from edgeflow_agent.core.messages import Effect, EffectRow
+from edgeflow_proto.pipeline.graph import Graph
+
+ROWS_PER_MESSAGE = 64
+MAX_WAITING = 256  # messages
+
+
+class EffectSender:
+    """Sends the rows of effect outputs. An output's mark is its place among the pipeline's outputs."""
+
+    def __init__(self, graph: Graph, fd: int, slot: Slot) -> None:
+        self._channel = Channel(socket.socket(fileno=fd), Effect)
+        self._marks = {name: index for index, name in enumerate(graph.outputs)}
+        self._columns = {name: getattr(node.options, "data", None) for name, node in graph.outputs.items()}
+        self._waiting: deque[Effect] = deque()
+        self._slot = slot
+
+    def send(self, output: str, batch: Batch, key_name: Callable[[int], str]) -> None:
+        """Hand rows over, in order, behind whatever still waits."""
+        rows = list(_rows(batch, self._columns[output], key_name))
+        for start in range(0, len(rows), ROWS_PER_MESSAGE):
+            self._waiting.append(
+                Effect(output, self._marks[output], tuple(rows[start : start + ROWS_PER_MESSAGE]))
+            )
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as `io` takes it; the oldest go when too many wait."""
+        while self._waiting and self._channel.send(self._waiting[0]):
+            self._waiting.popleft()
+        while len(self._waiting) > MAX_WAITING:
+            dropped = self._waiting.popleft()
+            name = labelled("effects_dropped_total", output=dropped.output, reason="full")
+            self._slot.counter(name).add(len(dropped.rows))
+
+
+def _rows(batch: Batch, names: list[str] | None, key_name: Callable[[int], str]) -> Iterator[EffectRow]:
+    columns: dict[str, list[Any]]
+    if batch.columns is None:
+        columns = {"values": batch.values.tolist()}
+    else:
+        columns = {name: batch.column(name).tolist() for name in names or batch.columns}
+    for i, (row, t, key) in enumerate(
+        zip(batch.span[:, 1].tolist(), batch.t.tolist(), batch.key.tolist(), strict=True)
+    ):
+        yield EffectRow(row, t, key_name(key), {name: values[i] for name, values in columns.items()})

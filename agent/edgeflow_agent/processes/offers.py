@@ -1,0 +1,192 @@
+"""Offers: bundles that the relay, a local program or the watched folder wants run.
+
+A bundle is staged, tried in a child process, moved to its immutable place, written down, and only then run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.deploy.lifecycle import offered, withdrawn
+from edgeflow_agent.deploy.verdict import Verdict
+from edgeflow_agent.processes.supervisor import Loop
+from edgeflow_agent.store.state import Deployment, OfferRecord, State
+from edgeflow_agent.table import ADMIT, ADMIT_NS
+from edgeflow_proto.bundle import MANIFEST_FILE, PIPELINE_FILE
+
+log = logging.getLogger("edgeflow.agentd")
+
+
+@dataclass(slots=True)
+class Trial:
+    """A bundle on its way in. `done` is told the outcome: a digest, or why not."""
+
+    name: str
+    origin: str
+    staging: Path
+    fingerprint: str
+    revision: int
+    done: Callable[[str, str], None]  # digest, reason
+    process: subprocess.Popen[bytes] | None = None
+    pidfd: int = -1
+    deadline: int = 0
+    output: list[bytes] = field(default_factory=list)
+
+
+class Offers:
+    """Takes bundles in, one trial at a time, and remembers who wants what."""
+
+    def __init__(self, loop: Loop, state: State, store: Path, params: dict[str, dict[str, Any]]) -> None:
+        self._loop = loop
+        self._state = state
+        self._store = store
+        self._params = params
+        self._queue: deque[Trial] = deque()
+        self._current: Trial | None = None
+        self.deployments: dict[str, Deployment] = state.deployments()
+        self.changed: list[str] = []  # names whose deployment is not the one that runs, perhaps
+
+    def clean(self) -> None:
+        """Remove what a crash left: everything staged, and bundles nobody wants."""
+        shutil.rmtree(self._store / "staging", ignore_errors=True)
+        (self._store / "staging").mkdir(parents=True, exist_ok=True)
+        (self._store / "bundles").mkdir(exist_ok=True)
+        wanted = {record.digest for d in self.deployments.values() for record in d.offers.values()}
+        for folder in (self._store / "bundles").iterdir():
+            if folder.name not in wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def folder(self, digest: str) -> Path:
+        """Return where an admitted bundle lies."""
+        return self._store / "bundles" / digest
+
+    def offer(self, trial: Trial) -> None:
+        """Queue a staged bundle; a newer offer of the same name and origin replaces one that still waits."""
+        for waiting in [t for t in self._queue if (t.name, t.origin) == (trial.name, trial.origin)]:
+            self._queue.remove(waiting)
+            shutil.rmtree(waiting.staging, ignore_errors=True)
+            waiting.done("", "replaced by a newer offer")
+        self._queue.append(trial)
+
+    def withdraw(self, name: str, origin: str) -> None:
+        """Note that an origin no longer wants a name."""
+        deployment = self.deployments.get(name)
+        if deployment is not None and origin in deployment.offers:
+            self._remember(name, withdrawn(deployment, origin))
+
+    def turn(self) -> None:
+        """Begin the next trial when none is under way; end one that takes too long."""
+        current = self._current
+        if current is not None and current.process is not None and boottime_ns() > current.deadline:
+            current.process.kill()
+            current.deadline += ADMIT_NS
+        if current is None and self._queue:
+            self._begin(self._queue.popleft())
+
+    def _begin(self, trial: Trial) -> None:
+        self._current = trial
+        params = msgspec.json.encode(self._params.get(trial.name, {}))
+        trial.process = subprocess.Popen(
+            [sys.executable, "-m", ADMIT, str(trial.staging)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert trial.process.stdin is not None
+        assert trial.process.stdout is not None
+        trial.process.stdin.write(params)
+        trial.process.stdin.close()
+        trial.deadline = boottime_ns() + ADMIT_NS
+        out = trial.process.stdout.fileno()
+        self._loop.watch(out, lambda: self._read(trial, out))
+
+    def _read(self, trial: Trial, out: int) -> None:
+        data = os.read(out, 1 << 16)
+        if data:
+            trial.output.append(data)
+            return
+        self._loop.forget(out)
+        assert trial.process is not None
+        assert trial.process.stdout is not None
+        trial.process.stdout.close()
+        code = trial.process.wait()
+        self._current = None
+        self._ended(trial, code)
+
+    def _ended(self, trial: Trial, code: int) -> None:
+        verdict = _verdict(trial.output)
+        if verdict is None:
+            reason = f"the trial of the bundle ended with {'signal' if code < 0 else 'code'} {abs(code)}"
+        else:
+            reason = "\n".join(str(problem) for problem in verdict.problems)
+            if not reason and verdict.name != trial.name:
+                reason = f"{PIPELINE_FILE} is named {verdict.name!r}, not {trial.name!r}"
+        try:
+            if verdict is not None and not reason:
+                self._admit(trial, verdict.digest)
+        except OSError as error:
+            reason = f"cannot be stored: {error}"
+        shutil.rmtree(trial.staging, ignore_errors=True)
+        trial.done("" if reason or verdict is None else verdict.digest, reason)
+
+    def _admit(self, trial: Trial, digest: str) -> None:
+        target = self.folder(digest)
+        if not (target / MANIFEST_FILE).exists():
+            _sync(trial.staging)
+            shutil.rmtree(target, ignore_errors=True)
+            trial.staging.rename(target)
+            _sync(target.parent)
+        record = OfferRecord(digest, trial.fingerprint, trial.revision)
+        self._remember(
+            trial.name, offered(self.deployments.get(trial.name, Deployment()), trial.origin, record)
+        )
+
+    def _remember(self, name: str, deployment: Deployment) -> None:
+        self._state.deploy(name, deployment)
+        self.deployments[name] = deployment
+        if not deployment.offers:
+            del self.deployments[name]
+        self.changed.append(name)
+
+    def stage(self, name: str) -> Path:
+        """Return a new, empty folder to stage a bundle in."""
+        folder = self._store / "staging" / f"{name}-{uuid.uuid4().hex[:12]}"
+        folder.mkdir(parents=True)
+        return folder
+
+
+def _verdict(output: list[bytes]) -> Verdict | None:
+    try:
+        return msgspec.json.decode(b"".join(output), type=Verdict)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _sync(folder: Path) -> None:
+    """Make a folder's files and names durable."""
+    for path in (*folder.rglob("*"), folder) if folder.name != "bundles" else (folder,):
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+
+
+def fingerprint(path: Path) -> str:
+    """Return a digest of names, sizes and times below `path`: changes when a file may have changed."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    lines = [
+        f"{file.relative_to(path.parent)} {s.st_size} {s.st_mtime_ns}"
+        for file in files
+        for s in (file.stat(),)
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

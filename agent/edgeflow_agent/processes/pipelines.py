@@ -1,0 +1,243 @@
+"""Pipelines as `agentd` runs them: rings, snapshots and sockets made once, workers come and go."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgeflow_agent.config import Settings
+from edgeflow_agent.core import channel as channels
+from edgeflow_agent.core import messages, shm, snapshot
+from edgeflow_agent.core.board import SLOTS, Board
+from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.core.layout import MAX_RING_BYTES, RingSpec
+from edgeflow_agent.processes.bundle import Bundle
+from edgeflow_agent.processes.supervisor import SOON_NS, Child, Death, Supervisor
+from edgeflow_agent.table import TABLE
+from edgeflow_proto.pipeline.graph import Graph
+
+log = logging.getLogger("edgeflow.agentd")
+FAILING_DEATHS = 3
+FAILED_EXIT = 3  # of a worker that said why before
+
+Tell = Callable[[str, str, dict[str, Any]], None]  # name, severity, data
+
+
+class Ring:
+    """The memory of one input, held for as long as the pipeline is deployed."""
+
+    def __init__(self, spec: RingSpec) -> None:
+        self.spec = spec
+        self.memory = shm.create(f"ring-{spec.pipeline}-{spec.input}"[:200], spec.size)
+
+
+class Pipeline:
+    """One deployed pipeline: what its worker and `io` share, and how it is doing."""
+
+    def __init__(self, name: str, digest: str, origin: str, folder: Path, params: dict[str, Any]) -> None:
+        self.name, self.digest, self.origin, self.folder, self.params = name, digest, origin, folder, params
+        self.state, self.reason = "starting", ""
+        self.errors: dict[str, str] = {}
+        self.since = boottime_ns()
+        self.rings: list[Ring] = []
+        self.snapshots = -1
+        self.settled = -1  # serial of the snapshot the last worker started from
+        self.deaths = 0  # of workers in a row at one position
+        self.effects: tuple[socket.socket, socket.socket] | None = None
+        self.child: Child | None = None
+        self.slot = -1
+
+    def make(self, generation: Callable[[], int]) -> Graph:
+        """Read the bundle and make what is shared; raises ValueError or OSError when it cannot be run."""
+        graph = Bundle(self.folder, self.params).graph
+        specs = [ring_spec(graph, name, generation()) for name in graph.inputs]
+        self.rings = [Ring(spec) for spec in specs]
+        self.snapshots = snapshot.create()
+        self.effects = channels.pair()
+        return graph
+
+    def close(self) -> None:
+        """Let go of all that was shared."""
+        shm.close(*(ring.memory for ring in self.rings), self.snapshots if self.snapshots >= 0 else None)
+        for sock in self.effects or ():
+            sock.close()
+
+    def change(self, state: str, reason: str = "") -> None:
+        """Note how the pipeline is doing."""
+        if (state, reason) != (self.state, self.reason):
+            self.state, self.reason, self.since = state, reason, boottime_ns()
+
+    def status(self, journal: Path) -> messages.PipelineStatus:
+        """Return what others are told."""
+        errors = dict(list({k: v[-1200:] for k, v in self.errors.items()}.items())[-2:])
+        return messages.PipelineStatus(
+            self.name, self.digest, self.origin, self.state, self.reason[:1000], self.slot, str(self.folder),
+            str(journal), self.child.restarts if self.child else 0, self.since, errors,
+        )  # fmt: skip
+
+
+def ring_spec(graph: Graph, name: str, generation: int) -> RingSpec:
+    """Return the ring of an input; raises ValueError when it would be too large."""
+    node = graph.inputs[name]
+    spec = RingSpec(
+        graph.name, name, node.intake.row_shape, node.intake.dtype, graph.capacity(name), generation,
+        node.intake.max_keys if node.intake.key else 1, node.options.lossless,
+    )  # fmt: skip
+    if spec.size > MAX_RING_BYTES:
+        raise ValueError(
+            f"inputs.{name}: its buffer takes {spec.size >> 20} MiB, the most is {MAX_RING_BYTES >> 20}"
+        )
+    return spec
+
+
+class Pipelines:
+    """All pipelines, their workers, and `io`'s part in them."""
+
+    def __init__(
+        self, supervisor: Supervisor, board_fd: int, commits: int, io: Child, settings: Settings, tell: Tell
+    ) -> None:
+        self._supervisor = supervisor
+        self._board_fd = board_fd
+        self._board = Board(board_fd)
+        self._commits = commits
+        self._io = io
+        self._settings = settings
+        self._tell = tell
+        self.by_name: dict[str, Pipeline] = {}
+        self.changed = True
+
+    def start(self, pipeline: Pipeline, generation: Callable[[], int]) -> None:
+        """Run a pipeline in place of the one of the same name; what cannot be run is kept as failing."""
+        self.stop(pipeline.name)
+        self.by_name[pipeline.name] = pipeline
+        self.changed = True
+        try:
+            pipeline.make(generation)
+            pipeline.slot = self._free_slot()
+        except (ValueError, OSError) as error:
+            pipeline.change("failing", str(error))
+            self._tell("pipeline.failed", "error", {"pipeline": pipeline.name, "reason": str(error)})
+            return
+        self._board.slot(pipeline.slot).clear()
+        self._supervise(pipeline)
+        self.attach(pipeline)
+
+    def _supervise(self, pipeline: Pipeline) -> None:
+        pipeline.child = Child(
+            f"worker of {pipeline.name}", TABLE["worker"], self._board.slot(pipeline.slot),
+            messages.FromWorker,
+            lambda: self._begin(pipeline), lambda message: self._heard(pipeline, message),
+            lambda death: self._died(pipeline, death),
+        )  # fmt: skip
+        self._supervisor.add(pipeline.child)
+
+    def _free_slot(self) -> int:
+        taken = {pipeline.slot for pipeline in self.by_name.values()}
+        for slot in range(TABLE["worker"].slot, SLOTS):
+            if slot not in taken:
+                return slot
+        raise ValueError(f"more than {SLOTS - TABLE['worker'].slot} pipelines")
+
+    def stop(self, name: str) -> None:
+        """Stop a pipeline and let go of its rings; its journal stays."""
+        pipeline = self.by_name.pop(name, None)
+        if pipeline is None:
+            return
+        self.changed = True
+        self._io.send(messages.Detach(name))
+        if pipeline.child is not None:
+            self._supervisor.remove(pipeline.child)
+        pipeline.close()
+
+    def journal(self, name: str) -> Path:
+        """Return the folder of a pipeline's journal."""
+        return Path(self._settings.data) / "journals" / name
+
+    # both ends of the rings
+
+    def attach(self, pipeline: Pipeline) -> None:
+        """Give a pipeline's shared things to `io`; the worker learns of the new writer."""
+        if pipeline.effects is None or self._io.channel is None:
+            return
+        ready, credit = self._counters(pipeline)
+        fds = [pipeline.effects[1].fileno(), pipeline.snapshots]
+        for ring, a, b in zip(pipeline.rings, ready, credit, strict=True):
+            fds += [ring.memory, a, b]
+        specs = tuple(ring.spec for ring in pipeline.rings)
+        message = messages.Attach(pipeline.name, str(pipeline.folder), pipeline.params, specs)
+        self._io.send(message, tuple(fds))
+        if pipeline.child is not None:
+            for spec, a, b in zip(specs, ready, credit, strict=True):
+                pipeline.child.send(messages.BindReader(spec.input), (a, b))
+        shm.close(*ready, *credit)
+
+    def _counters(self, pipeline: Pipeline) -> tuple[list[int], list[int]]:
+        count = len(pipeline.rings)
+        return [shm.eventfd() for _ in range(count)], [shm.eventfd() for _ in range(count)]
+
+    def _begin(self, pipeline: Pipeline) -> None:
+        """First messages of a worker: all it shares, with fresh counters that `io` is told of."""
+        assert pipeline.child is not None
+        assert pipeline.effects is not None
+        self._count_deaths(pipeline)
+        ready, credit = self._counters(pipeline)
+        fds = [self._board_fd, pipeline.snapshots, self._commits, pipeline.effects[0].fileno()]
+        for ring, a, b in zip(pipeline.rings, ready, credit, strict=True):
+            fds += [ring.memory, a, b]
+        pipeline.child.send(self._start_message(pipeline), tuple(fds))
+        for ring, a, b in zip(pipeline.rings, ready, credit, strict=True):
+            self._io.send(messages.BindWriter(pipeline.name, ring.spec.input), (a, b))
+        shm.close(*ready, *credit)
+
+    def _start_message(self, pipeline: Pipeline) -> messages.StartWorker:
+        return messages.StartWorker(
+            pipeline.slot, pipeline.name, str(pipeline.folder), pipeline.digest, pipeline.params,
+            str(self.journal(pipeline.name)), self._settings.journal_bytes, self._settings.commit,
+            tuple(ring.spec for ring in pipeline.rings), pipeline.deaths,
+        )  # fmt: skip
+
+    def _count_deaths(self, pipeline: Pipeline) -> None:
+        """Count workers that got no further than the one before; the snapshots tell."""
+        settled = snapshot.settled(pipeline.snapshots)
+        first = pipeline.settled < 0
+        pipeline.deaths = 0 if first else pipeline.deaths + 1 if settled == pipeline.settled else 1
+        pipeline.settled = settled
+
+    # what workers say
+
+    def turn(self) -> None:
+        """A worker that has lived long enough after its deaths is running again."""
+        now = boottime_ns()
+        for pipeline in self.by_name.values():
+            child = pipeline.child
+            alive = child is not None and child.process is not None and now - child.started > SOON_NS
+            if alive and pipeline.state == "failing" and now - pipeline.since > SOON_NS:
+                pipeline.change("running")
+                self.changed = True
+
+    def _heard(self, pipeline: Pipeline, message: object) -> None:
+        self.changed = True
+        if isinstance(message, messages.WorkerReady):
+            if pipeline.deaths < FAILING_DEATHS:
+                pipeline.change("running")
+        elif isinstance(message, messages.WorkerFailed):
+            pipeline.change("failing", message.reason)
+        elif isinstance(message, messages.StepFailed):
+            pipeline.errors[message.step] = f"{message.count} rows dropped: {message.error}\n{message.trace}"
+
+    def _died(self, pipeline: Pipeline, death: Death) -> None:
+        self.changed = True
+        reason = pipeline.reason if death.code == FAILED_EXIT and pipeline.state == "failing" else str(death)
+        pipeline.change(
+            "failing" if death.deaths >= FAILING_DEATHS or death.code == FAILED_EXIT else "starting", reason
+        )
+        log.warning("%s: %s", pipeline.name, reason)
+        data = {"pipeline": pipeline.name, "reason": reason, "code": death.code, "hung": death.hung}
+        self._tell("worker.died", "error", data)
+
+    def statuses(self) -> tuple[messages.PipelineStatus, ...]:
+        """Return what is known of every pipeline."""
+        return tuple(pipeline.status(self.journal(pipeline.name)) for pipeline in self.by_name.values())

@@ -1,0 +1,79 @@
+"""The watched folder: ``NAME.yaml`` files and ``NAME/`` bundles that a person put on the device."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.processes.offers import Offers, Trial, fingerprint
+from edgeflow_proto.bundle import PIPELINE_FILE
+from edgeflow_proto.pipeline.schema import NAME
+
+log = logging.getLogger("edgeflow.agentd")
+ORIGIN = "folder"
+SCAN_NS = 2 * 10**9
+
+
+class WatchedFolder:
+    """Offers what is in the folder when it is new or changed, withdraws what is gone."""
+
+    def __init__(self, folder: Path | None, offers: Offers) -> None:
+        self._folder = folder
+        self._offers = offers
+        self._due = 0
+        self._seen: dict[str, str] = {}  # name → fingerprint last offered
+        self.refused: dict[str, str] = {}  # name → why its newest content does not run
+
+    def turn(self) -> None:
+        """Scan when it is time; a folder that is not there is empty."""
+        if self._folder is None or boottime_ns() < self._due:
+            return
+        self._due = boottime_ns() + SCAN_NS
+        try:
+            self._scan(self._folder)
+        except OSError as error:
+            log.warning("%s: %s", self._folder, error)
+
+    def _scan(self, folder: Path) -> None:
+        found = {path.stem if path.is_file() else path.name: path for path in _bundles(folder)}
+        for name, path in found.items():
+            self._consider(name, path)
+        known = [name for name, d in self._offers.deployments.items() if ORIGIN in d.offers]
+        for name in {*known, *self.refused} - found.keys():
+            self._offers.withdraw(name, ORIGIN)
+            self._seen.pop(name, None)
+            self.refused.pop(name, None)
+
+    def _consider(self, name: str, path: Path) -> None:
+        content = fingerprint(path)
+        deployment = self._offers.deployments.get(name)
+        record = deployment.offers.get(ORIGIN) if deployment else None
+        if content in (self._seen.get(name), record.fingerprint if record else None):
+            return
+        self._seen[name] = content
+        staging = self._offers.stage(name)
+        shutil.copytree(path, staging, dirs_exist_ok=True) if path.is_dir() else shutil.copy(
+            path, staging / PIPELINE_FILE
+        )
+        self._offers.offer(
+            Trial(name, ORIGIN, staging, content, 0, lambda _, reason: self._done(name, reason))
+        )
+
+    def _done(self, name: str, reason: str) -> None:
+        self.refused.pop(name, None)
+        if reason:
+            self.refused[name] = reason
+            log.error("%s in %s is refused:\n%s", name, self._folder, reason)
+
+
+def _bundles(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if (path.suffix in (".yaml", ".yml", ".json") and NAME.fullmatch(path.stem))
+        or (path.is_dir() and NAME.fullmatch(path.name) and (path / PIPELINE_FILE).is_file())
+    ]

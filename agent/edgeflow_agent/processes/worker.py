@@ -1,0 +1,367 @@
+"""The worker: one pipeline. Reads rings, runs the graph, keeps the journal, hands effects to `io`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgeflow_agent.core import clock, messages, shm
+from edgeflow_agent.core.batch import Batch
+from edgeflow_agent.core.board import Board, Histogram, labelled
+from edgeflow_agent.core.channel import Channel, Closed, inherited
+from edgeflow_agent.core.notice import notice
+from edgeflow_agent.core.ring import KEY_MASK, Gap, RingReader
+from edgeflow_agent.core.snapshot import Snapshots
+from edgeflow_agent.models.load import load_model
+from edgeflow_agent.operators.load import operators
+from edgeflow_agent.outputs.event import EventOutput
+from edgeflow_agent.processes.bundle import Bundle
+from edgeflow_agent.processes.effects import EffectSender
+from edgeflow_agent.processes.source import Caution, Source
+from edgeflow_agent.processes.tally import Tally
+from edgeflow_agent.runtime.plan import compile_plan
+from edgeflow_agent.runtime.run import Runtime
+from edgeflow_agent.store.journal import Journal
+from edgeflow_agent.store.ledger import SETTLE_NS, Ledger
+from edgeflow_agent.table import TABLE
+from edgeflow_proto.event import Block
+
+log = logging.getLogger("edgeflow.worker")
+MAX_ROWS = 1024  # of one call of the graph
+MAX_WAITING = 200_000  # events kept in memory while the disk refuses them
+IDLE_S = 0.5
+FAILED_EXIT = 3  # the pipeline could not be loaded, and `agentd` was told why
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """What a snapshot holds: rows read per input, and the runtime's state."""
+
+    positions: dict[str, int]
+    runtime: bytes
+
+
+class Queue:
+    """What waits for a commit: rows per event output, in order, and notices."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[Batch]] = {}
+        self.notices: list[Block] = []
+        self.count = 0
+        self.decided = 0  # CLOCK_BOOTTIME ns of the newest
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.notices)
+
+    def add(self, output: str, batch: Batch, decided: int) -> None:
+        """Queue rows; they are copied, because they may lie in memory that is used again."""
+        self.rows.setdefault(output, []).append(_copied(batch))
+        self.count += len(batch)
+        self.decided = decided
+
+
+class Worker:
+    """One pipeline at work."""
+
+    def __init__(self, channel: Channel, start: messages.StartWorker, fds: list[int]) -> None:
+        """Load all of it; raises whatever a bundle or a store can raise."""
+        self._channel = channel
+        self._start = start
+        board, snapshots, self._commits, effects, *rings = fds
+        self._board = Board(board)
+        self._slot = self._board.slot(start.slot)
+        bundle = Bundle(Path(start.folder), start.params)
+        self._graph = bundle.graph
+        self._sources = {source.name: source for source in self._attach(rings)}
+        self._load(bundle, Snapshots(snapshots))
+        self._effects = EffectSender(self._graph, effects, self._slot)
+        self._queue = Queue()
+        self._settled: tuple[int, ...] = ()
+        self._decision = Histogram(self._slot, "decision")
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+
+    def _attach(self, fds: list[int]) -> Iterator[Source]:
+        for index, spec in enumerate(self._start.rings):
+            memory, ready, credit = fds[3 * index : 3 * index + 3]
+            reader = RingReader(memory, spec, self._graph.flows[spec.input].columns)
+            reader.bind(ready, credit)
+            yield Source(index, reader, self._slot)
+
+    def _load(self, bundle: Bundle, snapshots: Snapshots) -> None:
+        start, graph = self._start, self._graph
+        kinds = {node.kind for node in graph.steps.values()}
+        plan = compile_plan(graph, bundle.folder, operators(kinds), load_model)
+        self._tally = Tally(self._slot, self._channel, list(graph.steps), set(bundle.models))
+        self._runtime = Runtime(plan, self._tally, time.perf_counter_ns)
+        self._remembers = any(not operator.stateless for operator in plan.operators.values())
+        self._ledger = Ledger(
+            Journal(Path(start.journal), start.journal_bytes),
+            snapshots,
+            self._slot,
+            start.digest,
+            self._acked,
+        )
+        self._caution = Caution(snapshots, start.deaths)
+        events = [node for node in graph.outputs.values() if not node.options.effect]
+        self._events = {node.name: EventOutput(graph, node, start.digest, bundle.models) for node in events}
+
+    def _acked(self) -> int:
+        """The newest event the relay has, as `link` wrote it on the board."""
+        counters = self._board.slot(TABLE["link"].slot).read()
+        return counters.get(labelled("uplink_acked", pipeline=self._start.pipeline), 0)
+
+    def run(self) -> None:
+        """Work until told to stop; then drain, commit, and return."""
+        self._resume()
+        self._selector.register(self._channel.fileno(), selectors.EVENT_READ)
+        for source in self._sources.values():
+            self._selector.register(source.reader.ready, selectors.EVENT_READ)
+        self._channel.send(messages.WorkerReady())
+        while not self._stopping:
+            self._slot.beat()
+            self._selector.select(self._patience())
+            self._hear()
+            self._turn()
+        self._commit(last=True)
+
+    def _patience(self) -> float:
+        return min(IDLE_S, self._start.commit_ns * 1e-9) if self._queue else IDLE_S
+
+    def _hear(self) -> None:
+        try:
+            while (received := self._channel.receive()) is not None:
+                message, fds = received
+                if isinstance(message, messages.BindReader):
+                    self._rebind(self._sources[message.input].reader, *fds)
+                elif isinstance(message, messages.Stop):
+                    self._stopping = True
+        except Closed:
+            self._stopping = True
+
+    def _rebind(self, reader: RingReader, ready: int, credit: int) -> None:
+        self._selector.unregister(reader.ready)
+        reader.bind(ready, credit)
+        self._selector.register(ready, selectors.EVENT_READ)
+
+    # resuming
+
+    def _resume(self) -> None:
+        saved = self._ledger.resume()
+        durable = None if saved is not None else self._ledger.restored()
+        if saved is not None:
+            self._restore(msgspec.msgpack.decode(saved, type=Saved), positions=True)
+        elif durable is not None:
+            self._restore(msgspec.msgpack.decode(durable, type=Saved), positions=False)
+        self._release()
+        fatal = self._caution.begin(list(self._sources.values()))
+        if fatal is not None:
+            self._take_out(fatal)
+
+    def _restore(self, saved: Saved, *, positions: bool) -> None:
+        """Take up a snapshot; without its positions the rings are new, and windows begin anew."""
+        self._runtime.restore(saved.runtime)
+        for name, source in self._sources.items():
+            if positions:
+                source.reader.position = saved.positions.get(name, 0)
+            else:
+                self._runtime.gap(name)
+
+    def _take_out(self, source: Source) -> None:
+        """Skip a row that kills; it goes to the dead letters."""
+        self._slot.counter("rows_skipped_total").add()
+        if not source.reader.lost():
+            row = source.view(1)
+            data = {
+                "input": source.name, "row": source.sequence, "key": source.key_name(int(row.key[0])),
+                "values": row.values.ravel()[:64].tolist(), "reason": "workers died on it again and again",
+            }  # fmt: skip
+            self._tell("deadletter", "error", data, int(row.t[0]))
+            source.reader.position += 1
+        self._runtime.gap(source.name)
+
+    # running
+
+    def _turn(self) -> None:
+        """Run all rows that are there; commit or settle whenever it is time."""
+        for source in self._sources.values():
+            while source.reader.poll() > 0:
+                self._read(source)
+                self._slot.beat()
+                self._rest()
+        self._effects.flush()
+        self._rest()
+
+    def _read(self, source: Source) -> None:
+        """Run the next rows of one input, or count them as lost when the writer has come round."""
+        reader = source.reader
+        if lost := reader.lost():
+            source.lost.add(lost)
+            self._gap(source, Gap.OVERRUN, lost, source.sequence, clock.boottime_ns())
+        careful = self._caution.active
+        if careful:
+            self._caution.hold(source)
+        batch = source.view(1 if careful else MAX_ROWS)
+        if self._remembers:  # torn rows must not get into what a step remembers: copy, check, then run
+            batch = _copied(batch)
+        if not len(batch) or (self._remembers and not reader.intact(reader.position)):
+            return
+        results = self._run(source, batch)
+        if not self._remembers and not reader.intact(reader.position):
+            return
+        reader.position += len(batch)
+        source.rows.add(len(batch))
+        self._keep(results, int(batch.t[-1]))
+        if careful:
+            self._commit()
+            self._caution.passed(source)
+
+    def _run(self, source: Source, batch: Batch) -> list[tuple[str, Batch]]:
+        """Run the graph over rows, stopping at each gap mark among them."""
+        marks = np.flatnonzero(batch.key > KEY_MASK)
+        if not len(marks):
+            return self._runtime.push(source.name, batch)
+        reasons = (batch.key[marks] >> np.uint32(28)).tolist()
+        clean = Batch(batch.values, batch.t, batch.key & np.uint32(KEY_MASK), batch.span, batch.columns)
+        results: list[tuple[str, Batch]] = []
+        ends = [*marks.tolist(), len(batch)]
+        results += self._part(source, clean, 0, ends[0])
+        for i, reason in enumerate(reasons):
+            row = ends[i]
+            self._gap(source, Gap(reason), 0, int(clean.span[row, 0]), int(clean.t[row]))
+            results += self._part(source, clean, row, ends[i + 1])
+        return results
+
+    def _part(self, source: Source, batch: Batch, start: int, end: int) -> list[tuple[str, Batch]]:
+        """Run some of the rows; results are copied, because the next part uses their memory again."""
+        if start == end:
+            return []
+        results = self._runtime.push(source.name, batch.take(slice(start, end)))
+        return [(output, _copied(rows)) for output, rows in results]
+
+    def _gap(self, source: Source, reason: Gap, lost: int, row: int, t: int) -> None:
+        """Windows begin anew behind a gap, and an event says so; `lost` is 0 where it cannot be known."""
+        self._runtime.gap(source.name)
+        source.gaps.add()
+        data = {
+            "input": source.name,
+            "reason": reason.name.lower(),
+            "before_row": row,
+            "rows_lost": lost or None,
+        }
+        self._tell("gap", "warning", data, t)
+
+    def _keep(self, results: list[tuple[str, Batch]], newest: int) -> None:
+        """Queue events, hand over effects."""
+        decided = clock.boottime_ns()
+        self._decision.record(decided - newest)
+        for output, batch in results:
+            if output in self._events:
+                self._queue.add(output, batch, decided)
+            else:
+                self._effects.send(output, batch, self._source_of(output).key_name)
+
+    def _source_of(self, output: str) -> Source:
+        return self._sources[self._graph.flows[self._graph.outputs[output].source].inputs[0]]
+
+    # committing
+
+    def _rest(self) -> None:
+        """Commit what waits, or settle, each not more often than it should be."""
+        now = clock.boottime_ns()
+        for data in self._tally.notices(now):
+            self._tell("step.failed", "error", data, now)
+        if self._queue:
+            if self._ledger.due(now, self._start.commit_ns):
+                self._commit()
+        elif self._ledger.due(now, SETTLE_NS) and self._positions() != self._settled:
+            self._ledger.settle(now, self._state())
+            self._release()
+
+    def _positions(self) -> tuple[int, ...]:
+        return tuple(source.reader.position for source in self._sources.values())
+
+    def _commit(self, *, last: bool = False) -> None:
+        """Commit what waits and the state behind it; what the disk refuses waits on, up to a bound."""
+        queue = self._queue
+        blocks = [*queue.notices, *self._blocks()]
+        done, evicted = self._ledger.commit(
+            clock.boottime_ns(), blocks, self._state(), queue.decided, last=last
+        )
+        if not done:
+            self._bound()
+            return
+        for output, batches in queue.rows.items():
+            self._slot.counter(labelled("events_total", output=output)).add(sum(map(len, batches)))
+        self._queue = Queue()
+        shm.add(self._commits, 1)
+        self._release()
+        if evicted is not None and evicted.lost:
+            data = {"first": evicted.first, "last": evicted.last, "events_lost": evicted.lost}
+            self._tell("journal.evicted", "error", data, clock.boottime_ns())
+
+    def _blocks(self) -> Iterator[Block]:
+        now = clock.now()
+        for output, batches in self._queue.rows.items():
+            name = self._source_of(output).key_name
+            yield from self._events[output].blocks(batches, name, now, self._queue.decided)
+
+    def _state(self) -> bytes:
+        positions = {name: source.reader.position for name, source in self._sources.items()}
+        return msgspec.msgpack.encode(Saved(positions, self._runtime.state()))
+
+    def _release(self) -> None:
+        """All rows before here are behind a snapshot: a writer that waits may have their place."""
+        self._settled = self._positions()
+        for source in self._sources.values():
+            source.reader.release(source.reader.position)
+
+    def _bound(self) -> None:
+        """The disk refuses for long: let the waiting events go, and say so as soon as it can be written."""
+        log.error("the journal refuses: %s", self._ledger.error)
+        if self._queue.count <= MAX_WAITING:
+            return
+        dropped = self._queue.count
+        self._queue = Queue()
+        self._slot.counter("events_dropped_total").add(dropped)
+        data = {"events_lost": dropped, "reason": self._ledger.error}
+        self._tell("journal.dropped", "error", data, clock.boottime_ns())
+
+    def _tell(self, name: str, severity: str, data: dict[str, Any], t: int) -> None:
+        self._queue.notices.append(notice(name, severity, data, clock.now(), t, self._start.digest))
+
+
+def _copied(batch: Batch) -> Batch:
+    return Batch(batch.values.copy(), batch.t.copy(), batch.key.copy(), batch.span.copy(), batch.columns)
+
+
+def main() -> int:
+    """Run the worker that `agentd` started; returns its exit code."""
+    channel = Channel(inherited(), messages.ToWorker)
+    message, fds = channel.wait()
+    if not isinstance(message, messages.StartWorker):
+        return 2
+    try:
+        worker = Worker(channel, message, fds)
+    except (
+        Exception
+    ) as error:  # whatever is wrong with the bundle or the store, `agentd` is told and shows it
+        log.exception("%s cannot be run", message.pipeline)
+        channel.send(messages.WorkerFailed(f"{type(error).__name__}: {error}"))
+        return FAILED_EXIT
+    worker.run()
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(name)s: %(message)s")
+    code = main()
+    logging.shutdown()
+    os._exit(code)  # model runtimes can crash at teardown; everything that matters is written

@@ -1,0 +1,1 @@
+"""What the device keeps on disk: journals and the state of deployments, in LMDB."""

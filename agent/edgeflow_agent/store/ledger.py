@@ -1,0 +1,93 @@
+"""The ledger: events that wait for a commit, and the point of the run behind them, written together.
+
+Blocks and snapshot belong to one another: after a crash the run resumes at the snapshot that the last
+committed transaction names, and what followed is run again. So no event is lost and none is there twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgeflow_agent.core.board import Histogram, Slot
+from edgeflow_agent.core.snapshot import Snapshots
+from edgeflow_agent.store.journal import Durable, Evicted, Journal, JournalError
+from edgeflow_proto.event import Block
+
+DURABLE_NS = 60 * 10**9
+SETTLE_NS = 50 * 10**6  # shortest time between two snapshots while no event waits
+
+
+class Ledger:
+    """Decides when to commit, and does it. `state` gives what to resume from, `acked` what the relay has."""
+
+    def __init__(
+        self, journal: Journal, snapshots: Snapshots, slot: Slot, digest: str, acked: Callable[[], int]
+    ) -> None:
+        self._journal = journal
+        self._snapshots = snapshots
+        self._digest = digest
+        self._acked = acked
+        self._commits = slot.counter("commits_total")
+        self._failures = slot.counter("commit_failures_total")
+        self._bytes = slot.counter("journal_bytes")
+        self._latency = Histogram(slot, "commit")
+        self._serial = max(journal.serial, snapshots.settled)
+        self._last = self._last_durable = 0
+        self.error = ""
+
+    def resume(self) -> bytes | None:
+        """Return the snapshot to resume from, ``None`` when the memory that held it is gone."""
+        found = self._snapshots.resume(self._journal.serial)
+        if found is None:
+            return None
+        self._snapshots.settle(found[0])
+        return found[1]
+
+    def restored(self) -> bytes | None:
+        """Return the durable copy of the state this same pipeline left, if there is one."""
+        durable = self._journal.durable
+        return durable.state if durable is not None and durable.digest == self._digest else None
+
+    def due(self, now: int, every: int) -> bool:
+        """Say whether a commit may be made now (`every` ns apart at least)."""
+        return now - self._last >= every
+
+    def settle(self, now: int, state: bytes) -> None:
+        """Move the point to resume from; no event waits."""
+        self._last = now
+        if now - self._last_durable >= DURABLE_NS:
+            self.commit(now, [], state, 0)
+            return
+        self._serial += 1
+        self._snapshots.write(self._serial, state)
+        self._snapshots.settle(self._serial)
+
+    def commit(
+        self, now: int, blocks: list[Block], state: bytes, decided: int, *, last: bool = False
+    ) -> tuple[bool, Evicted | None]:
+        """Write blocks and state. False when the disk refused: nothing was written, try again.
+
+        With `last`, and once a minute, the state is also copied to disk.
+        """
+        self._last = now
+        durable = last or now - self._last_durable >= DURABLE_NS
+        self._snapshots.write(self._serial + 1, state)
+        copy = Durable(self._digest, state) if durable else None
+        try:
+            evicted = self._journal.commit(blocks, self._serial + 1, copy, self._acked)
+        except JournalError as error:
+            self.error = str(error)
+            self._failures.add()
+            return False, None
+        self._serial += 1
+        self._snapshots.settle(self._serial)
+        self._last_durable = now if durable else self._last_durable
+        self._count(now, decided)
+        return True, evicted
+
+    def _count(self, now: int, decided: int) -> None:
+        self.error = ""
+        self._commits.add()
+        self._bytes.set(self._journal.bytes)
+        if decided:
+            self._latency.record(now - decided)

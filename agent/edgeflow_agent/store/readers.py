@@ -1,0 +1,122 @@
+"""All journals of the store, opened once in a process and shared by whoever reads there.
+
+LMDB forbids opening one environment twice in a process, and a journal may be made, remade or go bad while
+this process runs: hence one place that knows which are open.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+
+from edgeflow_agent.store.journal import JournalError, JournalReader
+
+log = logging.getLogger("edgeflow.journals")
+_DATA = "data.mdb"
+_File = tuple[int, int]
+
+
+class Unreadable(JournalError):
+    """An open journal failed; hand the error to `Journals.drop`."""
+
+    def __init__(self, journal: OpenJournal, error: Exception) -> None:
+        super().__init__(f"{journal.pipeline}: {error}")
+        self.journal = journal
+
+
+class OpenJournal:
+    """One journal open for reading. Every call is one short transaction and raises Unreadable."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = _identity(path)
+        self._reader = JournalReader(path)
+        self.pipeline = path.name
+        self.id = self._reader.id
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Sequence numbers of the oldest and the newest event, zeros when there is none."""
+        try:
+            return self._reader.first, self._reader.last
+        except lmdb.Error as error:
+            raise Unreadable(self, error) from error
+
+    def read(self, after: int, limit_bytes: int = 1 << 20) -> list[tuple[int, int, bytes]]:
+        """Return blocks ``(first, count, CBOR)`` with events above `after`, as JournalReader does."""
+        try:
+            return self._reader.read(after, limit_bytes)
+        except lmdb.Error as error:
+            raise Unreadable(self, error) from error
+
+    def close(self) -> None:
+        """Close it; no call may follow."""
+        self._reader.close()
+
+
+class Journals:
+    """The journals below a folder, by the name of their pipeline."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[str, OpenJournal] = {}
+        self._reported: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[OpenJournal]:
+        return iter(list(self._open.values()))
+
+    def get(self, pipeline: str) -> OpenJournal | None:
+        """Return the journal of a pipeline, if it is open."""
+        return self._open.get(pipeline)
+
+    def by_id(self, journal: str) -> OpenJournal | None:
+        """Return the journal of that id, if it is open."""
+        return next((known for known in self if known.id == journal), None)
+
+    def refresh(self) -> None:
+        """Look what journals there are: open new ones, reopen those made anew, let go of those removed."""
+        found = {path.name: path for path in self._paths()}
+        for name, known in list(self._open.items()):
+            if name not in found or _identity(found[name]) != known.file:
+                self._open.pop(name).close()
+        for name, path in found.items():
+            if name not in self._open:
+                self._try(name, path)
+
+    def _paths(self) -> list[Path]:
+        try:
+            return sorted(path for path in self._folder.iterdir() if (path / _DATA).exists())
+        except OSError:
+            return []
+
+    def _try(self, name: str, path: Path) -> None:
+        try:
+            self._open[name] = OpenJournal(path)
+            self._reported.pop(name, None)
+        except (JournalError, OSError) as error:
+            if self._reported.get(name) != str(
+                error
+            ):  # a journal that is being made is open at the next look
+                log.info("journal not readable: %s", error)
+            self._reported[name] = str(error)
+
+    def drop(self, error: Unreadable) -> None:
+        """Let go of a journal that failed; the next `refresh` tries it anew."""
+        log.error("journal failed: %s", error)
+        if self._open.get(error.journal.pipeline) is error.journal:
+            self._open.pop(error.journal.pipeline).close()
+
+    def close(self) -> None:
+        """Close all."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+def _identity(path: Path) -> _File:
+    try:
+        stat = (path / _DATA).stat()
+    except OSError:
+        return (0, 0)
+    return stat.st_dev, stat.st_ino

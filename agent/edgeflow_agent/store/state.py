@@ -1,0 +1,105 @@
+"""What `agentd` remembers over restarts: deployments, ring generations, whether it stopped cleanly.
+
+One small LMDB environment, written by `agentd` alone, each change synced before it is acted on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lmdb
+import msgspec
+
+FORMAT = 1
+_SIZE = 16 << 20
+
+
+class StateError(RuntimeError):
+    """The store cannot be used; the message says why."""
+
+
+class OfferRecord(msgspec.Struct, frozen=True):
+    """A bundle an origin wants. `fingerprint` tells a folder's content apart without trying it again."""
+
+    digest: str
+    fingerprint: str = ""
+    revision: int = 0
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """All that is wanted under one pipeline name, by origin."""
+
+    offers: dict[str, OfferRecord] = {}
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """When the agent last said it was alive, and whether it then stopped of its own will."""
+
+    boot_id: str
+    boottime_ns: int
+    wall_ns: int
+    clean: bool
+
+
+class State:
+    """The environment. Every method is one transaction; raises lmdb.Error when the disk refuses."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make it; raises StateError when the store is of another format."""
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._env = lmdb.open(str(path), map_size=_SIZE, max_dbs=2)
+            self._meta = self._env.open_db(b"meta")
+            self._deployments = self._env.open_db(b"deployments")
+            known = self._get(b"format")
+        except lmdb.Error as error:
+            raise StateError(f"{path}: {error}") from error
+        if known is None:
+            self._put(b"format", b"%d" % FORMAT)
+        elif int(known) != FORMAT:
+            raise StateError(
+                f"{path}: store format {int(known)} is not known to this version, which has {FORMAT}"
+            )
+
+    def _get(self, key: bytes) -> bytes | None:
+        with self._env.begin() as txn:
+            return txn.get(key, db=self._meta)
+
+    def _put(self, key: bytes, value: bytes) -> None:
+        with self._env.begin(write=True) as txn:
+            txn.put(key, value, db=self._meta)
+
+    def next_generation(self) -> int:
+        """Return a ring generation never returned before."""
+        with self._env.begin(write=True) as txn:
+            generation = int(txn.get(b"generation", db=self._meta) or b"0") + 1
+            txn.put(b"generation", b"%d" % generation, db=self._meta)
+        return generation
+
+    def deployments(self) -> dict[str, Deployment]:
+        """Return all deployments by pipeline name."""
+        with self._env.begin() as txn, txn.cursor(self._deployments) as cursor:
+            return {
+                bytes(name).decode(): msgspec.msgpack.decode(value, type=Deployment) for name, value in cursor
+            }
+
+    def deploy(self, name: str, deployment: Deployment) -> None:
+        """Remember a deployment; one without offers is forgotten."""
+        with self._env.begin(write=True) as txn:
+            if deployment.offers:
+                txn.put(name.encode(), msgspec.msgpack.encode(deployment), db=self._deployments)
+            else:
+                txn.delete(name.encode(), db=self._deployments)
+
+    def alive(self) -> Alive | None:
+        """Return what `live` wrote last."""
+        data = self._get(b"alive")
+        return None if data is None else msgspec.msgpack.decode(data, type=Alive)
+
+    def live(self, alive: Alive) -> None:
+        """Remember that the agent is, or cleanly was, alive."""
+        self._put(b"alive", msgspec.msgpack.encode(alive))
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
