@@ -1,0 +1,175 @@
+"""`window`: overlapping stretches of rows, per key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from edgeflow_agent.core.batch import Batch, Int64s, Rows, Values
+from edgeflow_agent.core.ports import Operator, StepContext
+from edgeflow_agent.operators.keys import by_key
+from edgeflow_proto.pipeline.kinds import steps
+
+_ROOM_BYTES = 1 << 16  # how much a buffer holds beyond what it needs, so that rows are seldom moved
+_ROOM_ROWS = 256
+
+
+class Window(Operator):
+    """The last `size` rows of a key, every `hop` rows, first when there are that many.
+
+    ``(n, *row)`` → ``(k, size, *row)``, read-only views of the rows kept here (a copy when several keys
+    have windows in one call). A window has time and key of its last row, and spans from its first row's first
+    input row to its last row's last one. Windows come in the order of their last rows.
+    """
+
+    stateless: ClassVar[bool] = False
+
+    def __init__(self, options: steps.Window, context: StepContext) -> None:
+        self._size, self._hop = options.size, options.step
+        self._form: tuple[tuple[int, ...], npt.DTypeLike] | None = None
+        self._stretches: dict[int, _Stretch] = {}
+
+    def __call__(self, batch: Batch) -> dict[str, Batch]:
+        """Take rows in; return the windows they complete."""
+        self._check_form(batch.values)
+        parts = []
+        for key, rows in by_key(batch.key):
+            stretch = self._stretches.get(key) or self._begin(key, batch.values)
+            if part := stretch.push(batch.values[rows], batch.span[rows, 0], rows):
+                parts.append(part)
+        if not parts:
+            return {}
+        return {"": _windows(batch, parts[0] if len(parts) == 1 else _merged(parts))}
+
+    def _check_form(self, values: Values) -> None:
+        form = (values.shape[1:], values.dtype)
+        if form != self._form:
+            if self._form is not None:
+                raise ValueError(f"rows changed from {_said(self._form)} to {_said(form)}")
+            self._form = form
+
+    def _begin(self, key: int, like: Values) -> _Stretch:
+        self._stretches[key] = _Stretch(self._size, self._hop, like)
+        return self._stretches[key]
+
+    def gap(self) -> None:
+        """No window straddles a gap: each key begins anew."""
+        self._stretches.clear()
+
+    def state(self) -> dict[int, tuple[int, Values, Int64s]]:
+        """Return per key the rows until its next window and those of them that are here."""
+        return {key: stretch.state() for key, stretch in self._stretches.items()}
+
+    def restore(self, state: dict[int, tuple[int, Values, Int64s]]) -> None:
+        """Take the rows back."""
+        self._stretches.clear()
+        for key, (due, values, first) in state.items():
+            self._check_form(values)
+            self._begin(key, values).restore(due, values, first)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Windows of one key: first input row of each, and where in the call each one's last row stands."""
+
+    values: Values
+    first: Int64s
+    last: Rows | slice
+
+
+class _Stretch:
+    """Rows of one key, as far back as windows to come reach.
+
+    They stand in a buffer with room behind them; only when it is full are they moved to its front.
+    """
+
+    def __init__(self, size: int, hop: int, like: Values) -> None:
+        self._size, self._hop = size, hop
+        self._due = size  # rows until the next window is complete
+        row_bytes = max(1, like[:1].nbytes if len(like) else 1)
+        self._length = size + max(size, min(_ROOM_ROWS, _ROOM_BYTES // row_bytes))
+        self._allocate(self._length, like)
+
+    def _allocate(self, length: int, like: Values) -> None:
+        self._rows = np.empty((length, *like.shape[1:]), like.dtype)
+        self._first = np.empty(length, np.int64)
+        self._end = 0
+        # Built once, because that costs more than computing on a window.
+        self._windows = np.moveaxis(sliding_window_view(self._rows, self._size, axis=0), -1, 1)
+
+    @property
+    def _kept(self) -> slice:
+        """The rows that windows to come begin in; none where `hop` leaves rows out."""
+        return slice(self._end - max(0, self._size - self._due), self._end)
+
+    def push(self, values: Values, first: Int64s, rows: Rows | slice) -> _Part | None:
+        """Take rows in, which stand at `rows` in the call."""
+        count = len(values)
+        begin = self._append(values, first) + self._due - self._size
+        if count < self._due:
+            self._due -= count
+            return None
+        ends = slice(self._due - 1, count, self._hop)
+        windows = 1 + (count - self._due) // self._hop
+        self._due += windows * self._hop - count
+        begins = slice(begin, begin + (windows - 1) * self._hop + 1, self._hop)
+        return _Part(
+            self._windows[begins], self._first[begins], ends if isinstance(rows, slice) else rows[ends]
+        )
+
+    def _append(self, values: Values, first: Int64s) -> int:
+        """Put rows behind those that are here; return where."""
+        count = len(values)
+        if self._end + count > len(self._rows):
+            self._make_room(count)
+        start = self._end
+        self._end += count
+        self._rows[start : self._end] = values
+        self._first[start : self._end] = first
+        return start
+
+    def _make_room(self, count: int) -> None:
+        """Move what is still needed to the front, of a longer buffer for as long as it takes."""
+        rows, first = self._rows[self._kept], self._first[self._kept]
+        length = max(self._length, len(rows) + count)
+        if length != len(self._rows):
+            self._allocate(length, rows)
+        self._end = len(rows)
+        self._rows[: self._end] = rows
+        self._first[: self._end] = first
+
+    def state(self) -> tuple[int, Values, Int64s]:
+        return self._due, self._rows[self._kept], self._first[self._kept]
+
+    def restore(self, due: int, values: Values, first: Int64s) -> None:
+        self._append(values, first)
+        self._due = due
+
+
+def _merged(parts: list[_Part]) -> _Part:
+    """Bring windows of several keys into the order of their last rows."""
+    last = np.concatenate([part.last for part in parts])
+    order = np.argsort(last)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    values = np.empty((len(last), *parts[0].values.shape[1:]), parts[0].values.dtype)
+    start = 0
+    for part in parts:  # one copy, straight to its place
+        values[place[start : start + len(part.values)]] = part.values
+        start += len(part.values)
+    first = np.concatenate([part.first for part in parts])
+    return _Part(values, first[order], last[order])
+
+
+def _windows(batch: Batch, part: _Part) -> Batch:
+    span = np.array(batch.span[part.last])
+    span[:, 0] = part.first
+    return Batch(part.values, batch.t[part.last], batch.key[part.last], span, batch.columns)
+
+
+def _said(form: tuple[tuple[int, ...], Any]) -> str:
+    return f"{list(form[0])} {form[1]}"
