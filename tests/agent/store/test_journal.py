@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import struct
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from edgeflow_agent.store.journal import Durable, Evicted, Journal, JournalError, JournalReader
+from edgeflow_proto.event import Block, Clock, Column, decode_block
+
+CLOCK = Clock("boot", 0, "synchronised")
+BYTES = 8 << 20
+
+
+def block(count: int, output: str = "a", start: int = 0) -> Block:
+    times = struct.pack(f"<{count}q", *range(start, start + count))
+    data = (Column("x", "float32", (), bytes(4 * count)),)
+    return Block(output=output, type="t", severity="info", count=count, clock=CLOCK, t=times, data=data)
+
+
+def fill(journal: Journal) -> None:
+    for _ in range(1000):
+        journal.commit([block(4000)])
+
+
+def test_sequence_numbers_follow_each_other_without_a_hole(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, BYTES)
+    journal.commit([block(3), block(2, "b")], 1)
+    journal.commit([block(10)], 2)
+    journal.close()
+    reader = JournalReader(tmp_path)
+    assert (reader.first, reader.last) == (1, 15)
+    assert [(first, count) for first, count, _ in reader.read(0)] == [(1, 3), (4, 2), (6, 10)]
+    assert decode_block(reader.read(0)[1][2]).output == "b"
+
+
+@pytest.mark.parametrize(
+    ("after", "firsts"),
+    [(0, [1, 4, 6]), (2, [1, 4, 6]), (3, [4, 6]), (5, [6]), (14, [6]), (15, []), (99, [])],
+)
+def test_reading_begins_with_the_block_that_holds_the_next_event(
+    tmp_path: Path, after: int, firsts: list[int]
+) -> None:
+    journal = Journal(tmp_path, BYTES)
+    journal.commit([block(3), block(2), block(10)])
+    journal.close()
+    assert [first for first, _, _ in JournalReader(tmp_path).read(after)] == firsts
+
+
+def test_a_read_is_bounded_and_never_empty_while_there_is_more(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, BYTES)
+    journal.commit([block(100) for _ in range(10)])
+    journal.close()
+    reader = JournalReader(tmp_path)
+    assert len(reader.read(0, limit_bytes=1)) == 1
+    assert 1 < len(reader.read(0, limit_bytes=4000)) < 10
+
+
+def test_identity_and_resume_point_survive_reopening(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, BYTES)
+    first_id = journal.id
+    journal.commit([block(1)], 7, Durable("digest", b"state"))
+    journal.close()
+    again = Journal(tmp_path, BYTES)
+    assert (again.id, again.serial, again.next) == (first_id, 7, 2)
+    assert again.durable == Durable("digest", b"state")
+
+
+def test_every_new_journal_has_an_id_of_its_own(tmp_path: Path) -> None:
+    assert Journal(tmp_path / "a", BYTES).id != Journal(tmp_path / "b", BYTES).id
+
+
+def test_a_full_journal_evicts_the_oldest_and_says_what_nobody_else_has(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 4 << 20)
+    evicted: list[Evicted] = []
+    for _ in range(400):
+        found = journal.commit([block(1000)], acked=lambda: 50_500)
+        evicted += [found] if found else []
+    assert evicted[0].first == 1
+    assert [later.first for later in evicted[1:]] == [earlier.last + 1 for earlier in evicted[:-1]]
+    assert sum(part.lost for part in evicted) == evicted[-1].last - 50_500
+    journal.close()
+    reader = JournalReader(tmp_path)
+    assert (reader.first, reader.last) == (evicted[-1].last + 1, 400_000)
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= (4 << 20) + (64 << 10)
+
+
+def test_a_reader_of_what_is_not_a_journal_is_told(tmp_path: Path) -> None:
+    with pytest.raises(JournalError):
+        JournalReader(tmp_path / "nothing")
+
+
+def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:
+    Journal(tmp_path, BYTES).close()
+    with lmdb.open(str(tmp_path), max_dbs=2) as env, env.begin(write=True) as txn:
+        txn.put(b"format", b"99", db=env.open_db(b"meta", txn=txn))
+    with pytest.raises(JournalError, match="format 99 is not known"):
+        Journal(tmp_path, BYTES)
+
+
+def test_a_full_disk_refuses_a_commit_and_loses_nothing_that_was_committed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 64 << 20)
+    journal.commit([block(10)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+        with pytest.raises(JournalError):
+            fill(journal)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    following = journal.next
+    journal.commit([block(5)])
+    journal.close()
+    reader = JournalReader(tmp_path)
+    assert reader.last == following + 4
+    assert sum(count for _, count, _ in reader.read(0, 1 << 30)) == reader.last
+
+
+def _write(path: Path, ready: multiprocessing.synchronize.Event) -> None:
+    journal = Journal(path, BYTES)
+    ready.set()
+    while True:
+        journal.commit([block(5)], journal.serial + 1)
+
+
+def test_what_was_committed_is_there_after_sigkill_and_seen_by_readers_meanwhile(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    writer = context.Process(target=_write, args=(tmp_path, ready))
+    writer.start()
+    assert ready.wait(30)
+    reader = JournalReader(tmp_path)
+    while reader.last < 50:
+        pass
+    seen = reader.last
+    os.kill(writer.pid or 0, signal.SIGKILL)
+    writer.join()
+    assert reader.last >= seen
+    assert sum(count for _, count, _ in reader.read(0, 1 << 30)) == reader.last

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeflow_agent.core import board, snapshot
+from edgeflow_agent.core.snapshot import Snapshots
+from edgeflow_agent.store.journal import Journal
+from edgeflow_agent.store.ledger import DURABLE_NS, Ledger
+from edgeflow_proto.event import Block, Clock
+
+BYTES = 4 << 20
+
+
+def block() -> Block:
+    return Block(
+        output="a", type="t", severity="info", count=1, clock=Clock("b", 0, "synchronised"), t=bytes(8)
+    )
+
+
+class Device:
+    """A store and the memory that outlives workers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.memory = snapshot.create()
+        self.board = board.create()
+
+    def worker(self, digest: str = "d") -> tuple[Journal, Ledger]:
+        journal = Journal(self.path, BYTES)
+        slot = board.Board(self.board).slot(3)
+        return journal, Ledger(journal, Snapshots(self.memory), slot, digest, lambda: 0)
+
+
+def test_a_worker_resumes_at_the_commit_that_carried_its_events(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    journal, ledger = device.worker()
+    assert ledger.resume() is None
+    assert ledger.commit(1, [block()], b"one", 0)[0]
+    assert ledger.commit(2, [block()], b"two", 0)[0]
+    journal.close()
+    assert device.worker()[1].resume() == b"two"
+
+
+def test_a_settled_point_without_events_is_newer_than_the_last_commit(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    journal, ledger = device.worker()
+    ledger.commit(DURABLE_NS, [block()], b"one", 0)
+    ledger.settle(DURABLE_NS + 1, b"later")
+    journal.close()
+    assert device.worker()[1].resume() == b"later"
+
+
+def test_death_between_snapshot_and_transaction_resumes_before_the_events(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    journal, ledger = device.worker()
+    ledger.commit(DURABLE_NS, [block()], b"one", 0)
+    Snapshots(device.memory).write(journal.serial + 1, b"never committed")
+    journal.close()
+    assert device.worker()[1].resume() == b"one"
+
+
+def test_death_between_transaction_and_settling_resumes_behind_the_events(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    journal, ledger = device.worker()
+    ledger.commit(DURABLE_NS, [block()], b"one", 0)
+    Snapshots(device.memory).write(journal.serial + 1, b"two")
+    journal.commit([block()], journal.serial + 1)
+    journal.close()
+    assert device.worker()[1].resume() == b"two"
+
+
+def test_the_durable_copy_serves_when_memory_is_gone_and_only_the_same_pipeline(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    journal, ledger = device.worker()
+    ledger.commit(DURABLE_NS, [block()], b"one", 0, last=True)
+    journal.close()
+    device.memory = snapshot.create()
+    journal, ledger = device.worker()
+    assert ledger.resume() is None
+    assert ledger.restored() == b"one"
+    journal.close()
+    assert device.worker("another")[1].restored() is None

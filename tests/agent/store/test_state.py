@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from edgeflow_agent.store.state import Alive, Deployment, OfferRecord, State, StateError
+
+
+def test_generations_never_repeat_over_restarts(tmp_path: Path) -> None:
+    seen = []
+    for _ in range(3):
+        state = State(tmp_path)
+        seen += [state.next_generation(), state.next_generation()]
+        state.close()
+    assert seen == [1, 2, 3, 4, 5, 6]
+
+
+def test_deployments_are_remembered_and_empty_ones_forgotten(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    wanted = Deployment({"relay": OfferRecord("abc", "", 4)})
+    state.deploy("one", wanted)
+    state.deploy("two", wanted)
+    state.deploy("two", Deployment())
+    state.close()
+    assert State(tmp_path).deployments() == {"one": wanted}
+
+
+def test_alive_is_read_back(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    assert state.alive() is None
+    alive = Alive("boot", 1, 2, True)
+    state.live(alive)
+    assert state.alive() == alive
+
+
+def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    with lmdb.open(str(tmp_path), max_dbs=2) as env, env.begin(write=True) as txn:
+        txn.put(b"format", b"2", db=env.open_db(b"meta", txn=txn))
+    with pytest.raises(StateError, match="store format 2 is not known"):
+        State(tmp_path)
