@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch, Values
 from edgeflow_agent.core.ports import ModelError, Operator, StepContext
 from edgeflow_proto.bundle import Signature, Tensor
+from edgeflow_proto.pipeline.flow import DTYPES
 from edgeflow_proto.pipeline.kinds import steps
 
-MAX_ROWS = 64  # at once through a model: more gain little and take memory
+MAX_ROWS = 64  # at once through a model; more gain nothing
+MAX_ROW_BYTES = 4096  # bigger rows go one by one: they gain nothing either, and take memory
 
 
 class ModelStep(Operator):
@@ -26,7 +30,7 @@ class ModelStep(Operator):
         self._input, self._output = _ends(options, self._model.signature)
         self._number = self._model.signature.outputs.index(self._output)
         self._dtype = np.dtype(self._input.dtype)
-        self._most = 1 if self._input.shape[0] == 1 else MAX_ROWS
+        self._most = _lot(self._input)
         self._rows_in: tuple[int, ...] = ()  # as they come, as the model takes them, as it gives them
         self._rows_fed: tuple[int, ...] = ()
         self._rows_out: tuple[int, ...] = ()
@@ -102,11 +106,18 @@ def _ends(options: steps.Model, signature: Signature) -> tuple[Tensor, Tensor]:
         raise ModelError(f"{options.file} has {len(signature.inputs)} inputs; one is fed")
     fed, given = signature.inputs[0], options.chosen(signature)
     for tensor in (fed, given):
+        if tensor.dtype not in DTYPES:
+            raise ModelError(f"{options.file}: {tensor.name} is of type {tensor.dtype}, which rows cannot be")
         if not tensor.shape:
             raise ModelError(f"{options.file}: {tensor.name} is a single value, without a batch dimension")
     if fed.shape[0] not in (-1, 1):
         raise ModelError(f"{options.file} takes {fed.shape[0]} rows at a time; one or any number is possible")
     return fed, given
+
+
+def _lot(tensor: Tensor) -> int:
+    row_bytes = np.dtype(tensor.dtype).itemsize * abs(math.prod(tensor.shape))
+    return MAX_ROWS if tensor.shape[0] == -1 and row_bytes <= MAX_ROW_BYTES else 1
 
 
 def _resolved(row: tuple[int, ...], tensor: Tensor, file: str) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""Model runtimes behind one port (`edgeflow_agent.core.ports.Model`), found by entry point."""

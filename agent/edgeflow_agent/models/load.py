@@ -1,0 +1,37 @@
+"""From a model file to a model at work, by the ending of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from edgeflow_agent.core.ports import Model, ModelError
+from edgeflow_proto.bundle import Signature
+
+GROUP = "edgeflow.models"
+
+_kept: list[Model] = []  # taking a model down can take the process with it
+
+
+@cache
+def _formats() -> dict[str, Callable[[], Callable[[Path, int], Model]]]:
+    return {point.name: point.load for point in entry_points(group=GROUP)}
+
+
+def load_model(path: Path, threads: int = 1) -> Model:
+    """Load a model, which stays loaded until the process ends; raises ModelError naming the file and why."""
+    runtime = _formats().get(path.suffix.removeprefix("."))
+    if runtime is None:
+        raise ModelError(f"{path.name}: no runtime for this format (known: {', '.join(sorted(_formats()))})")
+    if not path.is_file():
+        raise ModelError(f"{path.name}: no such file")
+    model = runtime()(path, threads)
+    _kept.append(model)
+    return model
+
+
+def read_signature(path: Path) -> Signature:
+    """Return what a model takes and gives; raises ModelError as `load_model` does."""
+    return load_model(path).signature
