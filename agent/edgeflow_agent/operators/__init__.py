@@ -1,16 +1,1 @@
 """The step kinds at work, found by entry point like anyone else's."""
-
-from __future__ import annotations
-
-from collections.abc import Iterable
-from importlib.metadata import entry_points
-
-from edgeflow_agent.core.ports import OperatorFactory
-
-GROUP = "edgeflow.steps"
-
-
-def load_operators(kinds: Iterable[str]) -> dict[str, OperatorFactory]:
-    """Return the implementations of those kinds that are installed; others are not even imported."""
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    return {kind: points[kind].load() for kind in set(kinds) & points.keys()}

@@ -1,7 +1,8 @@
-"""The step kinds that are installed here, the built-in ones and others'."""
+"""The implementations of step kinds that are installed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import entry_points
 
 from edgeflow_agent.core.ports import OperatorFactory
@@ -9,6 +10,7 @@ from edgeflow_agent.core.ports import OperatorFactory
 GROUP = "edgeflow.steps"
 
 
-def operators(kinds: set[str]) -> dict[str, OperatorFactory]:
-    """Return the implementations of `kinds`; one that is not installed is absent. Others are not loaded."""
-    return {point.name: point.load() for point in entry_points(group=GROUP) if point.name in kinds}
+def operators(kinds: Iterable[str]) -> dict[str, OperatorFactory]:
+    """Return the implementations of those kinds that are installed; the others are not even imported."""
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    return {kind: points[kind].load() for kind in set(kinds) & points.keys()}
