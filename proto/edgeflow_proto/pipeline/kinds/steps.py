@@ -48,7 +48,7 @@ class Stats(StepKind, frozen=True, kw_only=True):
     """Statistics of each column over a window: ``(size, columns)`` → ``x.mean, x.std, …`` in float32.
 
     `std` divides by n. `kurtosis` is Pearson's (3 for a normal distribution). `crest` is peak over rms.
-    Kurtosis and crest of a constant are 0.
+    Kurtosis of a constant is 0, and crest of zeros.
     """
 
     short: ClassVar[str | None] = "functions"
