@@ -1,0 +1,163 @@
+"""Bundles from the relay: what is missing is fetched, what is here already is linked, all of it is verified.
+
+``blobs/<sha256>.part`` grows as a blob arrives and is taken up where it ended; a blob is renamed to its
+digest only when it has that digest and is on disk. A bundle is assembled under a hidden name in
+``staging/`` and appears there whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Protocol
+
+from edgeflow_proto.bundle import MANIFEST_FILE, FileEntry, Manifest, decode_manifest
+
+SPARE_BYTES = 32 << 20  # left free for journals
+
+
+class BlobSource(Protocol):
+    """Where blobs come from."""
+
+    def fetch(self, digest: str, offset: int) -> AsyncGenerator[bytes, None]:
+        """Yield a blob from `offset` on; raises LookupError when there is no such blob or offset."""
+
+
+class Fetcher:
+    """Stages bundles below `store`, one at a time.
+
+    A process that ends half-way leaves a hidden folder in ``staging/``, to be removed by the next one.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._blobs = store / "blobs"
+        self._staging = store / "staging"
+        self._bundles = store / "bundles"
+
+    async def stage(self, manifest: bytes, files: Manifest, source: BlobSource) -> Path:
+        """Return a new folder below ``staging/`` with the bundle and its manifest.
+
+        Raises whatever `source` raises, ValueError when a blob does not have its digest (it is dropped and
+        may be fetched again), OSError when the disk is full or failing.
+        """
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        self._staging.mkdir(parents=True, exist_ok=True)
+        present = await asyncio.to_thread(self._collect, files)
+        missing = {e.digest: e for e in files.files.values() if e.digest not in present}
+        self._check_room(sum(entry.size for entry in missing.values()))
+        for entry in missing.values():
+            present[entry.digest] = await self._fetch(entry, source)
+        return await asyncio.to_thread(self._assemble, manifest, files, present)
+
+    def prune(self, keep: set[str]) -> None:
+        """Drop fetched blobs but those in `keep`; files of admitted bundles are links and stay."""
+        for path in self._blobs.glob("*"):
+            if path.name.partition(".")[0] not in keep:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _collect(self, files: Manifest) -> dict[str, Path]:
+        """Find which blobs are here, among the fetched ones and in admitted bundles, unharmed."""
+        wanted = {entry.digest: entry for entry in files.files.values()}
+        places = [(digest, self._blobs / digest) for digest in wanted]
+        for path in self._bundles.glob(f"*/{MANIFEST_FILE}"):
+            with contextlib.suppress(OSError, ValueError):
+                for name, entry in decode_manifest(path.read_bytes()).files.items():
+                    places.append((entry.digest, path.parent / name))
+        present: dict[str, Path] = {}
+        for digest, path in places:
+            if digest in wanted and digest not in present and _matches(path, wanted[digest]):
+                present[digest] = path
+        return present
+
+    def _check_room(self, needed: int) -> None:
+        free = shutil.disk_usage(self._blobs).free
+        if needed and free < needed + SPARE_BYTES:
+            words = f"{needed} bytes to fetch, {free} free, {SPARE_BYTES} of them kept for journals"
+            raise OSError(errno.ENOSPC, f"disk full: {words}")
+
+    async def _fetch(self, entry: FileEntry, source: BlobSource) -> Path:
+        part = self._blobs / f"{entry.digest}.part"
+        offset = part.stat().st_size if part.exists() else 0
+        if offset > entry.size:
+            part.unlink()
+            offset = 0
+        if offset < entry.size or not offset:
+            await self._receive(part, offset, entry, source)
+        return await asyncio.to_thread(_verified, part, entry)
+
+    async def _receive(self, part: Path, offset: int, entry: FileEntry, source: BlobSource) -> None:
+        with part.open("ab") as file:
+            chunks = source.fetch(entry.digest, offset)
+            async with contextlib.aclosing(chunks):
+                async for chunk in chunks:
+                    offset += len(chunk)
+                    if offset > entry.size:
+                        break
+                    await asyncio.to_thread(file.write, chunk)
+        if offset != entry.size:
+            if offset > entry.size:
+                await asyncio.to_thread(part.unlink)
+            raise ValueError(f"blob {entry.digest}: {offset} bytes came, {entry.size} were announced")
+
+    def _assemble(self, manifest: bytes, files: Manifest, present: dict[str, Path]) -> Path:
+        name = uuid.uuid4().hex
+        hidden = self._staging / f".{name}"
+        try:
+            for path, entry in files.files.items():
+                target = hidden / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link(present[entry.digest], target)
+            (hidden / MANIFEST_FILE).write_bytes(manifest)
+            return hidden.rename(self._staging / name)
+        except OSError:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+
+
+def _matches(path: Path, entry: FileEntry) -> bool:
+    """Say whether a file is there and has the digest, whatever became of the disk since it was written."""
+    try:
+        return path.stat().st_size == entry.size and _digest(path) == entry.digest
+    except OSError:
+        return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verified(part: Path, entry: FileEntry) -> Path:
+    """Give a complete part its name; raises ValueError, and drops it, when it has another digest."""
+    if _digest(part) != entry.digest:
+        part.unlink()
+        raise ValueError(f"blob {entry.digest}: what came has another digest")
+    _sync(part)
+    target = part.rename(part.with_suffix(""))
+    _sync(target.parent)
+    return target
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:  # a file system without hard links, or too many of them
+        if error.errno == errno.ENOSPC:
+            raise
+        shutil.copyfile(source, target)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

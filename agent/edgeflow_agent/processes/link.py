@@ -1,0 +1,229 @@
+"""`link`: the device's ways out: the stream to the relay, and the local HTTP endpoint.
+
+It writes no journal and touches no sensor, so it may die and come back without a pipeline noticing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import msgspec
+
+from edgeflow_agent import config
+from edgeflow_agent.core import messages, shm
+from edgeflow_agent.core.bell import Bell
+from edgeflow_agent.core.board import Board
+from edgeflow_agent.core.channel import Channel, Closed, inherited
+from edgeflow_agent.deploy.fetch import Fetcher
+from edgeflow_agent.store.readers import Journals
+from edgeflow_agent.uplink import outgoing
+from edgeflow_agent.uplink.client import Parts, State, Uplink
+from edgeflow_agent.uplink.host import Probe
+from edgeflow_agent.uplink.memory import Memory
+from edgeflow_agent.uplink.ports import Stream
+from edgeflow_agent.uplink.wishes import Wishes
+from edgeflow_agent.web.app import make_app
+from edgeflow_agent.web.local import Local
+from edgeflow_agent.web.offers import Offers
+from edgeflow_agent.web.posts import Posts
+from edgeflow_agent.web.server import Server, bind, make_server
+from edgeflow_proto.v1.device_pb2 import DeviceMessage
+
+log = logging.getLogger("edgeflow.link")
+BEAT_S = 0.5
+LOOK_S = 1.0
+SAVE_S = 2.0
+REBIND_S = 2.0
+DRAIN_S = 1.5  # for what the workers wrote last
+RUN_FILE = "link.json"
+
+
+class Link:
+    """All of it, put together."""
+
+    def __init__(self, control: Channel, start: messages.StartLink, fds: list[int]) -> None:
+        board_fd, self._commits_fd, posts_fd = fds
+        self._control = control
+        self._settings = config.read(Path(start.settings) if start.settings else None)
+        self._store = Path(start.store)
+        self._board = Board(board_fd)
+        self._slot = self._board.slot(start.slot)
+        self._commits, self._wake, self._stop = Bell(), Bell(), asyncio.Event()
+        self._journals = Journals(self._store / "journals")
+        self._memory = Memory(self._store / "link")
+        self._probe = Probe(self._store)
+        self._relay = State(self._settings.relay or "")
+        self._wishes = Wishes(self._memory, Fetcher(self._store), self._control.send)
+        self._uplink = Uplink(self._parts())
+        self._local = self._make_local(socket.socket(fileno=posts_fd))
+        self._server: Server | None = None
+
+    def _parts(self) -> Parts:
+        return Parts(
+            self._settings, self._dial, self._journals, self._memory, self._wishes, self._slot, self._wake,
+            self._heartbeat, self._relay,
+        )  # fmt: skip
+
+    def _make_local(self, posts: socket.socket) -> Local:
+        return Local(
+            self._settings, self._board, self._slot, self._journals, self._commits, self._relay,
+            lambda: msgspec.to_builtins(self._probe.read()), Offers(self._control.send), Posts(posts),
+        )  # fmt: skip
+
+    def _dial(self) -> Stream:
+        from edgeflow_agent.uplink.channel import (
+            GrpcStream,
+        )  # its memory is spent only where there is a relay
+
+        return GrpcStream(self._relay.address)
+
+    def _heartbeat(self, backlog: int) -> DeviceMessage:
+        known = self._local.pipelines.values()
+        return outgoing.heartbeat(self._board, known, self._probe.read(), backlog)
+
+    # running
+
+    async def run(self) -> None:
+        """Run until `agentd` says stop or is gone."""
+        self._clean()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._control.fileno(), self._hear)
+        loop.add_reader(self._commits_fd, self._committed)
+        self._local.posts.listen()
+        self._journals.refresh()
+        tasks = [loop.create_task(work) for work in (self._beat(), self._look_round(), self._serve())]
+        if self._relay.address:
+            tasks.append(loop.create_task(self._uplink.run()))
+        stop = loop.create_task(self._stop.wait())
+        ended, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        await self._drain()
+        await self._end(tasks)
+        for task in ended - {stop}:
+            task.result()  # raises what no part of it expected
+
+    def _clean(self) -> None:
+        """Remove what an earlier process was putting together when it died."""
+        for left in (self._store / "staging").glob(".*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    async def _drain(self) -> None:
+        """Give what the workers wrote last the time to reach a relay that is there."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                self._uplink.measure()
+                while self._relay.connected and self._relay.backlog and not self._relay.conflicts:
+                    await self._commits.wait(0.1)
+                    self._uplink.measure()
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        self._local.stopping = True
+        self._commits.ring()
+        self._local.tick.ring()
+        if self._server is not None:
+            self._server.should_exit = True
+            await asyncio.wait([tasks[2]], timeout=1.3)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._memory.save()
+        self._memory.close()
+        self._journals.close()
+        with contextlib.suppress(OSError):
+            (self._store / "run" / RUN_FILE).unlink()
+
+    async def _beat(self) -> None:
+        while True:
+            self._slot.beat()
+            await asyncio.sleep(BEAT_S)
+
+    async def _look_round(self) -> None:
+        """See to what nothing tells of: journals that come and go, figures, what is to be remembered."""
+        loop = asyncio.get_running_loop()
+        saved = loop.time()
+        while True:
+            self._journals.refresh()
+            self._uplink.measure()
+            if loop.time() - saved >= SAVE_S:
+                await self._memory.save()
+                saved = loop.time()
+            await asyncio.sleep(LOOK_S)
+
+    async def _serve(self) -> None:
+        """Serve the endpoint; while its port is taken, try again, and let the rest run on."""
+        http = self._settings.http
+        while True:
+            try:
+                sock = bind(http.host, http.port)
+                break
+            except OSError as error:
+                log.error("http %s:%d: %s; trying again", http.host, http.port, error)
+                await asyncio.sleep(REBIND_S)
+        self._server = make_server(make_app(self._local, self._store / "staging"))
+        self._write_run_file(sock.getsockname()[1])
+        await self._server.serve(sockets=[sock])
+
+    def _write_run_file(self, port: int) -> None:
+        """Tell others where the endpoint is; a full disk must not keep it from serving."""
+        target = self._store / "run" / RUN_FILE
+        temporary = target.with_suffix(".tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps({"http": port, "pid": os.getpid()}))
+            temporary.rename(target)
+        except OSError as error:
+            log.error("%s: %s", target, error)
+
+    # what is heard
+
+    def _committed(self) -> None:
+        shm.take(self._commits_fd)
+        self._commits.ring()
+        self._wake.ring()
+
+    def _hear(self) -> None:
+        try:
+            while (received := self._control.receive()) is not None:
+                self._take(received[0])
+        except msgspec.MsgspecError as error:
+            log.error("agentd sent what is no message: %s", error)
+        except Closed:
+            asyncio.get_running_loop().remove_reader(self._control.fileno())
+            self._stop.set()
+
+    def _take(self, message: object) -> None:
+        if isinstance(message, messages.Pipelines):
+            self._local.pipelines = {status.name: status for status in message.pipelines}
+            self._local.heard = True
+            self._local.tick.ring()
+            self._wishes.pipelines(self._local.pipelines)
+        elif isinstance(message, messages.Offered):
+            self._local.offers.answered(message)
+            self._wishes.answered(message)
+        elif isinstance(message, messages.Stop):
+            self._stop.set()
+
+
+def main() -> int:
+    """Run the link that `agentd` started; returns its exit code."""
+    control = Channel(inherited(), messages.ToLink)
+    message, fds = control.wait()
+    if not isinstance(message, messages.StartLink):
+        return 2
+    asyncio.run(_run(control, message, fds))
+    return 0
+
+
+async def _run(control: Channel, start: messages.StartLink, fds: list[int]) -> None:
+    await Link(control, start, fds).run()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(name)s: %(message)s", level=logging.INFO)
+    raise SystemExit(main())

@@ -1,0 +1,241 @@
+"""The uplink at work: keeps a stream to the relay for as long as the device runs.
+
+The relay may be away, slow, restarted or wrong; all that changes here is the backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from edgeflow_agent.config import Settings
+from edgeflow_agent.core.bell import Bell
+from edgeflow_agent.core.board import Slot, labelled
+from edgeflow_agent.store.journal import JournalError
+from edgeflow_agent.store.readers import Journals, OpenJournal, Unreadable
+from edgeflow_agent.uplink import outgoing
+from edgeflow_agent.uplink.memory import Memory
+from edgeflow_agent.uplink.ports import Dial, Lost, Stream
+from edgeflow_agent.uplink.session import Session, backlog
+from edgeflow_agent.uplink.wishes import Wishes
+from edgeflow_proto.v1.device_pb2 import DeviceMessage
+from edgeflow_proto.v1.relay_pb2 import EventAck, RelayMessage
+
+log = logging.getLogger("edgeflow.uplink")
+WELCOME_S = 10.0
+STALLED_S = 60.0  # without an acknowledgement while some are due: another stream may fare better
+LOOK_S = 1.0  # the safety net under the wake-ups
+BACKOFF_S = (0.25, 15.0)
+HEARTBEAT_S = (0.2, 60.0)  # what a relay may ask for
+
+
+@dataclass(slots=True)
+class State:
+    """What the device's page says of the uplink."""
+
+    address: str = ""
+    connected: bool = False
+    error: str = ""
+    backlog: int = 0
+    conflicts: tuple[str, ...] = ()  # pipelines whose journals are behind what the relay acknowledged
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the uplink works with. `wake` is rung when a journal has grown."""
+
+    settings: Settings
+    dial: Dial
+    journals: Journals
+    memory: Memory
+    wishes: Wishes
+    slot: Slot
+    wake: Bell
+    heartbeat: Callable[[int], DeviceMessage]  # of a backlog
+    state: State = field(default_factory=State)
+
+
+def backoff() -> Iterator[float]:
+    """Yield the seconds to wait before each next attempt: doubling up to a limit, shortened at random."""
+    delay, most = BACKOFF_S
+    while True:
+        yield delay * random.uniform(0.5, 1.0)
+        delay = min(most, delay * 2)
+
+
+class Uplink:
+    """The stream, over all its lives."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._session = Session(parts.memory.acked)
+        self._progress = 0.0
+        self._tell_connected(False, "not tried yet" if parts.state.address else "")
+
+    async def run(self) -> None:
+        """Connect, converse, and begin anew, until cancelled."""
+        delays = backoff()
+        while True:
+            reason, welcomed = await self._attempt()
+            if welcomed:
+                delays = backoff()
+            if reason != self._parts.state.error:
+                log.warning("relay %s: %s", self._parts.state.address, reason)
+            self._tell_connected(False, reason)
+            await asyncio.sleep(next(delays))
+
+    async def _attempt(self) -> tuple[str, bool]:
+        """Live one stream; return why it ended and whether the relay had answered."""
+        stream: Stream | None = None
+        reason = ""
+        try:
+            stream = self._parts.dial()
+            await self._converse(stream)
+        except* Lost as group:
+            reason = str(_first(group))
+        except* Exception as group:  # a relay that sends what nobody foresaw must not stop what is local
+            log.exception("relay %s", self._parts.state.address)
+            reason = f"internal error: {_first(group)!r}"
+        finally:
+            if stream is not None:
+                await stream.close()
+        return reason, self._parts.state.connected
+
+    def _tell_connected(self, connected: bool, error: str) -> None:
+        self._parts.state.connected, self._parts.state.error = connected, error
+        self._parts.slot.counter("uplink_connected").set(int(connected))
+
+    # one stream
+
+    async def _converse(self, stream: Stream) -> None:
+        try:
+            async with asyncio.timeout(WELCOME_S):
+                interval = await self._greet(stream)
+        except TimeoutError:
+            raise Lost(f"no welcome within {WELCOME_S:g} s") from None
+        log.info("relay %s: connected", self._parts.state.address)
+        self._tell_connected(True, "")
+        self._progress = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(stream))
+            group.create_task(self._upload(stream))
+            group.create_task(self._beat(stream, interval))
+            group.create_task(self._report(stream))
+            group.create_task(self._parts.wishes.run(stream))
+
+    async def _greet(self, stream: Stream) -> float:
+        """Say hello, hear what the relay has; return the seconds between heartbeats."""
+        self._parts.journals.refresh()
+        memory = self._parts.memory
+        await stream.send(outgoing.hello(self._parts.settings, memory.revision, self._worth_telling()))
+        answer = await stream.receive()
+        if answer.WhichOneof("message") != "welcome":
+            raise Lost("the relay's first message is no welcome")
+        self._session = Session(memory.acked)
+        self._resume({ack.journal_id: ack.sequence for ack in answer.welcome.acked})
+        least, most = HEARTBEAT_S
+        return min(most, max(least, (answer.welcome.heartbeat_interval_ms or 5000) / 1000))
+
+    def _worth_telling(self) -> list[OpenJournal]:
+        """Return the journals that can be read."""
+        out = []
+        for journal in self._parts.journals:
+            try:
+                _ = journal.bounds
+                out.append(journal)
+            except Unreadable as error:
+                self._parts.journals.drop(error)
+        return out
+
+    def _resume(self, acked: Mapping[str, int]) -> None:
+        """Go on after what either side knows to be stored at the relay."""
+        for journal in self._parts.journals:
+            theirs, ours = acked.get(journal.id, 0), self._session.acked(journal.id)
+            if theirs < ours:
+                words = "%s: the relay has events up to %d, it had acknowledged %d: its store was put back"
+                log.error(words, journal.pipeline, theirs, ours)
+        for journal_id, sequence in acked.items():
+            self._acknowledge(EventAck(journal_id=journal_id, sequence=sequence))
+        self.measure()
+
+    async def _listen(self, stream: Stream) -> None:
+        while True:
+            message: RelayMessage = await stream.receive()
+            kind = message.WhichOneof("message")
+            if kind == "ack":
+                self._acknowledge(message.ack)
+                self._progress = asyncio.get_running_loop().time()
+                self._parts.wake.ring()  # there is room in flight
+            elif kind == "desired":
+                self._parts.wishes.desire(message.desired)
+
+    def _acknowledge(self, ack: EventAck) -> None:
+        if self._session.acknowledge(ack.journal_id, ack.sequence):
+            self._parts.memory.ack(ack.journal_id, ack.sequence)
+
+    async def _upload(self, stream: Stream) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                batch = self._session.next(self._parts.journals)
+            except Unreadable as error:
+                self._parts.journals.drop(error)
+                continue
+            if batch is not None:
+                if self._session.in_flight == 1:
+                    self._progress = loop.time()
+                await stream.send(outgoing.events(batch))
+            else:
+                await self._parts.wake.wait(LOOK_S)
+
+    async def _beat(self, stream: Stream, interval: float) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._session.in_flight and loop.time() - self._progress > STALLED_S:
+                raise Lost(f"no acknowledgement for {STALLED_S:g} s")
+            await stream.send(self._parts.heartbeat(self._parts.state.backlog))
+            await asyncio.sleep(interval)
+
+    async def _report(self, stream: Stream) -> None:
+        """Send the newest outcome of each wish, once per stream."""
+        wishes = self._parts.wishes
+        sent: dict[str, object] = {}
+        while True:
+            new = [outcome for name, outcome in wishes.outcomes.items() if sent.get(name) != outcome]
+            for outcome in new:
+                await stream.send(outgoing.status(outcome))
+                sent[outcome.name] = outcome
+            if not new:
+                await wishes.changed.wait()
+
+    # figures
+
+    def measure(self) -> None:
+        """Bring backlog, acknowledged numbers and conflicts up to date on the board."""
+        waiting, conflicts = 0, []
+        for journal in self._parts.journals:
+            try:
+                acked = self._session.acked(journal.id)
+                waiting += backlog(journal.bounds, acked)
+                if self._session.conflict(journal):
+                    conflicts.append(journal.pipeline)
+            except JournalError:
+                continue  # whoever reads it next says so and drops it
+            self._parts.slot.counter(labelled("uplink_acked", pipeline=journal.pipeline)).set(acked)
+        for pipeline in set(conflicts) - set(self._parts.state.conflicts):
+            words = "%s: the relay has more than the journal: the store was put back, so nothing is sent"
+            log.error(words, pipeline)
+        self._parts.state.backlog, self._parts.state.conflicts = waiting, tuple(conflicts)
+        self._parts.slot.counter("uplink_backlog").set(waiting)
+        self._parts.slot.counter("uplink_conflict").set(len(conflicts))
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first single exception of a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

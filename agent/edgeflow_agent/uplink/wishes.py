@@ -1,0 +1,204 @@
+"""What the relay wants run here, carried out: fetched, offered to `agentd`, and reported back.
+
+The rules of the relay's wishes: the newest revision wins; a name it no longer lists is withdrawn, but only
+in its own name; each wish ends as active, refused or removed, and until then it is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from edgeflow_agent.core.bell import Bell
+from edgeflow_agent.core.messages import Offer, Offered, PipelineStatus, Withdraw
+from edgeflow_agent.uplink.memory import Memory, Outcome
+from edgeflow_agent.uplink.ports import BlobError, Lost, Stream
+from edgeflow_proto.bundle import Manifest, decode_manifest, sha256
+from edgeflow_proto.v1.relay_pb2 import Desired, DesiredState
+
+log = logging.getLogger("edgeflow.deploy")
+RETRY_S = (1.0, 60.0)
+
+
+class Stager(Protocol):
+    """Brings a bundle onto the device."""
+
+    async def stage(self, manifest: bytes, files: Manifest, source: Stream) -> Path:
+        """Return a folder with the bundle, fetching what is missing.
+
+        Raises Lost and BlobError as the stream does, ValueError when what came is not what was asked for,
+        OSError when the disk refuses.
+        """
+
+    def prune(self, keep: set[str]) -> None:
+        """Drop fetched blobs but those of the digests in `keep`."""
+
+
+class Wishes:
+    """Keeps the device at what the relay wants. `tell` sends to `agentd`, False when it could not."""
+
+    def __init__(self, memory: Memory, stager: Stager, tell: Callable[[Offer | Withdraw], bool]) -> None:
+        self._memory = memory
+        self._stager = stager
+        self._tell = tell
+        self._desired: DesiredState | None = None
+        self._pipelines: Mapping[str, PipelineStatus] | None = None
+        self._offered: dict[str, str] = {}  # name → digest that `agentd` has to answer for
+        self._accepted: dict[str, str] = {}  # name → digest that it said is active; its list follows later
+        self._heard = True  # something since the last look
+        self._wished, self._todo = Bell(), Bell()
+        self.changed = Bell()  # an outcome is new
+
+    @property
+    def outcomes(self) -> Mapping[str, Outcome]:
+        """The newest outcome per name."""
+        return self._memory.outcomes
+
+    # what is heard
+
+    def desire(self, state: DesiredState) -> None:
+        """Take the relay's whole wish; one older than what was carried out is not followed."""
+        if state.revision < self._memory.revision:
+            log.error("wish %d is older than %d: not followed", state.revision, self._memory.revision)
+            reason = f"revision {state.revision} is older than {self._memory.revision}, which was carried out"
+            for wish in state.pipelines:
+                self._note(wish, "refused", reason, state.revision)
+            return
+        self._desired = state
+        self._wished.ring()
+        self._look()
+
+    def pipelines(self, pipelines: Mapping[str, PipelineStatus]) -> None:
+        """Take what `agentd` runs."""
+        self._pipelines = pipelines
+        self._look()
+
+    def _look(self) -> None:
+        self._heard = True
+        self._todo.ring()
+
+    def answered(self, answer: Offered) -> None:
+        """Take what became of an offer or a withdrawal of the relay's."""
+        if answer.origin != "relay":
+            return
+        digest = self._offered.pop(answer.name, answer.digest)
+        self._put(Outcome(answer.name, digest, answer.state, answer.reason, answer.revision))
+        if answer.state == "active":
+            self._accepted[answer.name] = digest
+        else:
+            self._accepted.pop(answer.name, None)
+        self._look()
+
+    # what is done
+
+    async def run(self, stream: Stream) -> None:
+        """Carry out wishes while the connection lasts; raises Lost."""
+        delay, most = RETRY_S
+        while True:
+            self._heard = False
+            if (
+                self._desired is None
+                or self._pipelines is None
+                or await self._carry_out(self._desired, stream)
+            ):
+                delay = RETRY_S[0]
+                if not self._heard:
+                    await self._todo.wait()
+            else:
+                await self._wished.wait(delay)
+                delay = min(most, delay * 2)
+
+    async def _carry_out(self, desired: DesiredState, stream: Stream) -> bool:
+        """Work towards a wish; False when something has to be tried again."""
+        self._withdraw(desired)
+        done = True
+        for wish in desired.pipelines:
+            if desired is not self._desired:
+                return True  # a newer one came
+            if not self._settled(wish, desired.revision) and wish.name not in self._offered:
+                done &= await self._deploy(wish, desired.revision, stream)
+        if done and all(self._settled(wish, desired.revision) for wish in desired.pipelines):
+            self._finish(desired)
+        return done
+
+    def _settled(self, wish: Desired, revision: int) -> bool:
+        known = (self._pipelines or {}).get(wish.name)
+        outcome = self.outcomes.get(wish.name)
+        refused = Outcome(wish.name, wish.digest, "refused", outcome.reason if outcome else "", revision)
+        if outcome == refused or self._accepted.get(wish.name) == wish.digest:
+            return True
+        if known is not None and (known.origin, known.digest) == ("relay", wish.digest):
+            self._note(wish, "active", "", revision)
+            return True
+        return False
+
+    def _withdraw(self, desired: DesiredState) -> None:
+        wanted = {wish.name for wish in desired.pipelines}
+        for name, known in (self._pipelines or {}).items():
+            if known.origin != "relay" or name in wanted or name in self._offered:
+                continue
+            outcome = self.outcomes.get(name)
+            told = outcome is not None and (outcome.state, outcome.revision) == ("removed", desired.revision)
+            if not told and self._tell(Withdraw(name, "relay", desired.revision)):
+                self._offered[name] = known.digest
+
+    async def _deploy(self, wish: Desired, revision: int, stream: Stream) -> bool:
+        try:
+            manifest = _checked(wish)
+        except ValueError as error:
+            self._note(wish, "refused", str(error), revision)
+            return True
+        self._note(wish, "fetching", "", revision)
+        try:
+            staging = await self._stager.stage(wish.manifest, manifest, stream)
+        except Lost:
+            raise
+        except (OSError, ValueError, BlobError) as error:
+            log.warning("%s: %s", wish.name, error)
+            self._note(wish, "fetching", f"{error}; it is tried again", revision)
+            return False
+        self._note(wish, "verified", "", revision)
+        return await self._offer(wish, revision, staging)
+
+    async def _offer(self, wish: Desired, revision: int, staging: Path) -> bool:
+        if self._tell(Offer(wish.name, "relay", str(staging), revision)):
+            self._offered[wish.name] = wish.digest
+            return True
+        await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+        return False
+
+    def _finish(self, desired: DesiredState) -> None:
+        names = {wish.name for wish in desired.pipelines}
+        outcomes = {
+            name: outcome
+            for name, outcome in self.outcomes.items()
+            if name in names or outcome.revision == desired.revision
+        }
+        if (self._memory.revision, self._memory.outcomes) != (desired.revision, outcomes):
+            self._memory.keep(desired.revision, outcomes)
+            self._stager.prune(set())
+            log.info("the relay's wish %d is carried out", desired.revision)
+
+    # outcomes
+
+    def _note(self, wish: Desired, state: str, reason: str, revision: int) -> None:
+        self._put(Outcome(wish.name, wish.digest, state, reason, revision))
+
+    def _put(self, outcome: Outcome) -> None:
+        if self.outcomes.get(outcome.name) != outcome:
+            self._memory.keep(self._memory.revision, {**self.outcomes, outcome.name: outcome})
+            self.changed.ring()
+
+
+def _checked(wish: Desired) -> Manifest:
+    """Return the manifest of a wish; raises ValueError when it is not what the digest names."""
+    if sha256(wish.manifest) != wish.digest:
+        raise ValueError("the manifest does not have the digest it was sent with")
+    manifest = decode_manifest(wish.manifest)
+    if manifest.name != wish.name:
+        raise ValueError(f"the bundle is of a pipeline named {manifest.name!r}, not {wish.name!r}")
+    return manifest

@@ -1,0 +1,102 @@
+"""``/api/v1/events``: pages, a live stream, single events.
+
+The live stream holds nothing per reader but its positions: one that is slow is written to no faster than
+it reads, and what it has not had yet is read from the journals when it has room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from edgeflow_agent.store.journal import JournalError
+from edgeflow_agent.web import feed
+from edgeflow_agent.web.local import Local
+from edgeflow_proto.event import CONTENT_TYPE, Event
+
+EVENT_STREAM = "text/event-stream"
+MAX_LIMIT = 1000
+MAX_STREAMS = 64
+_STREAM_PAGE = 200
+_IDLE_S = 10.0
+
+
+class Events:
+    """The routes."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._streams = 0
+
+    async def list(self, request: Request) -> Response:
+        """Return a page of events, or the live stream when that is what is accepted."""
+        try:
+            query, start = self._asked(request)
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        if EVENT_STREAM in request.headers.get("accept", ""):
+            return self._stream(query, start)
+        self._local.journals.refresh()
+        page = feed.page(self._local.journals, start or {}, query)
+        body = {
+            "events": [event.to_json() for event, _ in page.events],
+            "next": feed.encode(page.positions),
+            "more": page.more,
+        }
+        return Response(msgspec.json.encode(body), media_type="application/json")
+
+    def _asked(self, request: Request) -> tuple[feed.Query, feed.Positions | None]:
+        """Read what is asked for; raises ValueError. No start is ``None``."""
+        asked = request.query_params
+        unknown = set(asked) - {"after", "limit", "pipeline", "type"}
+        if unknown:
+            raise ValueError(f"unknown parameter {min(unknown)!r}; known: after, limit, pipeline, type")
+        limit = asked.get("limit", "100")
+        if not (limit.isdecimal() and 1 <= int(limit[:9]) <= MAX_LIMIT):
+            raise ValueError(f"limit is 1 to {MAX_LIMIT}, not {limit[:20]!r}")
+        cursor = request.headers.get("last-event-id") or asked.get("after")
+        query = feed.Query(self._local.settings.device, asked.get("pipeline"), asked.get("type"), int(limit))
+        return query, None if cursor is None else feed.decode(cursor)
+
+    def _stream(self, query: feed.Query, start: feed.Positions | None) -> Response:
+        if self._streams >= MAX_STREAMS:
+            return JSONResponse({"error": "too many streams"}, 503, {"retry-after": "5"})
+        query = replace(query, limit=_STREAM_PAGE)
+        return StreamingResponse(self._messages(query, start), media_type=EVENT_STREAM)
+
+    async def _messages(self, query: feed.Query, start: feed.Positions | None) -> AsyncIterator[bytes]:
+        """Yield server-sent events from `start` on, from now on when it is ``None``."""
+        local = self._local
+        positions = feed.latest(local.journals) if start is None else start
+        self._streams += 1
+        try:
+            yield f"retry: 1000\nid: {feed.encode(positions)}\n\n".encode()
+            while not local.stopping:
+                page = feed.page(local.journals, positions, query)
+                if page.events:
+                    yield b"".join(_message(event, cursor) for event, cursor in page.events)
+                positions = page.positions
+                if not page.more and not await local.commits.wait(_IDLE_S):
+                    yield b":\n\n"  # tells both ends that the other is there
+        finally:
+            self._streams -= 1
+
+    async def one(self, request: Request) -> Response:
+        """Return one event by its id."""
+        try:
+            journal, sequence = feed.identity(request.path_params["id"])
+            self._local.journals.refresh()
+            event = feed.find(self._local.journals, journal, sequence, self._local.settings.device)
+        except (ValueError, JournalError) as error:
+            return JSONResponse({"error": str(error)}, 404)
+        if event is None:
+            return JSONResponse({"error": "no such event on this device"}, 404)
+        return Response(msgspec.json.encode(event.to_json()), media_type=CONTENT_TYPE)
+
+
+def _message(event: Event, cursor: str) -> bytes:
+    return b"id: %s\ndata: %s\n\n" % (cursor.encode(), msgspec.json.encode(event.to_json()))

@@ -1,0 +1,164 @@
+"""The status page: rendered here, refreshed by one stream of fragments, nothing fetched from elsewhere.
+
+A fragment is the content of one element by its id; the page asks to be loaded anew when there is another
+set of them. All text is escaped here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from html import escape
+from pathlib import Path
+
+import msgspec
+
+from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.core.messages import PipelineStatus
+from edgeflow_agent.web import feed, status
+from edgeflow_agent.web.local import Local
+from edgeflow_proto.event import Event
+
+Fragments = dict[str, str]
+RECENT = 12
+_ORIGINS = {"relay": "from the relay", "http": "put here over HTTP", "folder": "from the folder"}
+_TONES = {"running": "good", "starting": "off", "stopped": "off", "failing": "bad", "refused": "bad"}
+
+
+@cache
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / name).read_text()
+
+
+@cache
+def content_security_policy() -> str:
+    """Return the policy under which nothing runs but the page's own style and script."""
+    sources = (f"'sha256-{_sha256(_asset(name))}'" for name in ("page.css", "page.js"))
+    style, script = sources
+    rest = "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return f"default-src 'none'; style-src {style}; script-src {script}; {rest}"
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def render(local: Local) -> str:
+    """Return the whole page."""
+    name = escape(local.settings.device)
+    content = fragments(local, status.Rates())
+    cards = "".join(_card(pipeline, content) for pipeline in _pipelines(local))
+    return (
+        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{name} · EdgeFlow</title>"
+        '<meta name=viewport content="width=device-width, initial-scale=1"><link rel=icon href="data:,">'
+        f"<style>{_asset('page.css')}</style></head><body>"
+        f"<header><h1>{name}</h1><p>EdgeFlow · fleet {escape(local.settings.fleet)}</p></header><main>"
+        f"{_section('device', content)}{_section('relay', content)}"
+        f"{cards or '<section><p class=quiet>No pipeline runs here yet.</p></section>'}"
+        f"{_section('recent', content)}</main>"
+        "<footer><a href=/metrics>metrics</a> <a href=/api/v1/device>device</a> "
+        "<a href=/api/v1/pipelines>pipelines</a> <a href=/api/v1/events>events</a>"
+        "<span id=live class=quiet>not live</span></footer>"
+        f"<script>{_asset('page.js')}</script></body></html>"
+    )
+
+
+def _section(name: str, content: Fragments) -> str:
+    return f'<section id="{name}">{content[name]}</section>'
+
+
+def _card(pipeline: PipelineStatus, content: Fragments) -> str:
+    inner = "".join(f'<div id="{name}">{content[name]}</div>' for name in _ids(pipeline))
+    return f"<section class=pipeline>{inner}</section>"
+
+
+def _ids(pipeline: PipelineStatus) -> tuple[str, str, str]:
+    name = escape(pipeline.name)
+    return f"head:{name}", f"figures:{name}", f"errors:{name}"
+
+
+def fragments(local: Local, rates: status.Rates) -> Fragments:
+    """Return all that the page shows, by element."""
+    tone, words = status.relay(local)
+    out = {
+        "device": _figures(status.device(local)),
+        "relay": f"<p>{_badge('relay', tone)} {escape(words)}</p>",
+        "recent": _recent(local),
+    }
+    for pipeline in _pipelines(local):
+        figures = _figures(status.pipeline(local, pipeline, rates))
+        contents = (_head(pipeline), figures, _errors(pipeline))
+        out |= dict(zip(_ids(pipeline), contents, strict=True))
+    return out
+
+
+def _pipelines(local: Local) -> list[PipelineStatus]:
+    return sorted(local.pipelines.values(), key=lambda pipeline: pipeline.name)
+
+
+def _badge(text: str, tone: str) -> str:
+    return f'<span class="badge {tone}">{escape(text)}</span>'
+
+
+def _figures(figures: list[tuple[str, str]]) -> str:
+    items = "".join(f"<div><dt>{escape(label)}</dt><dd>{escape(text)}</dd></div>" for label, text in figures)
+    return f"<dl>{items}</dl>"
+
+
+def _head(pipeline: PipelineStatus) -> str:
+    since = status.duration(max(0, boottime_ns() - pipeline.since_ns) / 1e9)
+    origin = _ORIGINS.get(pipeline.origin, pipeline.origin)
+    reason = f"<p class=reason>{escape(pipeline.reason)}</p>" if pipeline.reason else ""
+    return (
+        f"<h2>{escape(pipeline.name)} {_badge(pipeline.state, _TONES.get(pipeline.state, 'off'))}</h2>"
+        f'<p class=quiet>{escape(origin)} · <code title="{escape(pipeline.digest)}">'
+        f"{escape(pipeline.digest[:12])}</code> · for {since}</p>{reason}"
+    )
+
+
+def _errors(pipeline: PipelineStatus) -> str:
+    return "".join(
+        f"<details><summary>last error of <b>{escape(step)}</b>: {escape(_last_line(trace))}</summary>"
+        f"<pre>{escape(trace)}</pre></details>"
+        for step, trace in pipeline.errors.items()
+    )
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1][:200]
+
+
+def _recent(local: Local) -> str:
+    start = {journal: max(0, last - RECENT) for journal, last in feed.latest(local.journals).items()}
+    query = feed.Query(local.settings.device, limit=RECENT * (len(start) + 1))
+    newest = feed.page(local.journals, start, query).events[-RECENT:]
+    rows = "".join(_row(event) for event, _ in reversed(newest))
+    return f"<h2>Newest events</h2><table>{rows}</table>" if rows else "<p class=quiet>No event yet.</p>"
+
+
+def _row(event: Event) -> str:
+    data = msgspec.json.encode(event.data).decode()
+    cells = (event.time[:19].replace("T", " "), event.pipeline, event.type, event.subject or "", data[:160])
+    inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f'<tr class="{escape(event.severity)}">{inner}</tr>'
+
+
+class Changes:
+    """The fragments that differ from those sent before, for one reader of the stream."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._rates = status.Rates()
+        self._sent: Fragments = {}
+
+    def next(self) -> Iterator[tuple[str, str]]:
+        """Yield element id and content of what changed since the call before."""
+        now = fragments(self._local, self._rates)
+        for name, content in now.items():
+            if self._sent.get(name) != content:
+                yield name, content
+        if self._sent and self._sent.keys() != now.keys():
+            yield "", ""  # the page has another shape: load it anew
+        self._sent = now

@@ -1,0 +1,133 @@
+"""``/api/v1/pipelines``: what runs here; putting a pipeline here and taking it away without a relay."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import uuid
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from edgeflow_agent.core.messages import Offered
+from edgeflow_agent.web import bodies, views
+from edgeflow_agent.web.local import Local
+from edgeflow_proto.bundle import MAX_BYTES, PIPELINE_FILE
+from edgeflow_proto.pipeline.load import MAX_BYTES as MAX_DOCUMENT
+from edgeflow_proto.pipeline.schema import NAME
+
+TRIAL_S = 300.0  # others may wait for their trial before it
+WITHDRAW_S = 10.0
+_TAR = "application/x-tar"
+_DOCUMENTS = ("application/json", "application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
+
+
+class Pipelines:
+    """The routes. Bundles are staged hidden and take their name when they are whole."""
+
+    def __init__(self, local: Local, staging: Path) -> None:
+        self._local = local
+        self._staging = staging
+
+    async def list(self, request: Request) -> Response:
+        """Return all pipelines."""
+        known = sorted(self._local.pipelines.values(), key=lambda status: status.name)
+        return JSONResponse({"pipelines": [views.pipeline(self._local, status) for status in known]})
+
+    async def get(self, request: Request) -> Response:
+        """Return one pipeline, with the document it runs."""
+        status = self._local.pipelines.get(request.path_params["name"])
+        if status is None:
+            return JSONResponse({"error": "no such pipeline"}, 404)
+        document = await asyncio.to_thread(_document, status.folder)
+        return JSONResponse(views.pipeline(self._local, status) | {"document": document})
+
+    async def put(self, request: Request) -> Response:
+        """Try a bundle or a single document and run it; every problem is told."""
+        name, kind = request.path_params["name"], bodies.media_type(request)
+        if kind != _TAR and kind not in _DOCUMENTS:
+            return _problems(415, f"send one of {', '.join((_TAR, *_DOCUMENTS))}")
+        hidden = self._staging / f".{uuid.uuid4().hex}"
+        try:
+            return await self._take(request, name, hidden, kind == _TAR)
+        except (ValueError, OSError) as error:
+            return _failure(error)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, hidden, ignore_errors=True)
+
+    async def _take(self, request: Request, name: str, hidden: Path, is_tar: bool) -> Response:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"not a pipeline name: {name[:100]!r} (a-z, 0-9 and -, a letter first)")
+        new = name not in self._local.pipelines
+        await asyncio.to_thread(hidden.mkdir, parents=True)
+        if is_tar:
+            await bodies.write(request, hidden / "upload", MAX_BYTES + (1 << 20))
+            folder = await asyncio.to_thread(_unpacked, hidden)
+        else:
+            folder = hidden / "bundle"
+            await asyncio.to_thread(folder.mkdir)
+            await bodies.write(request, folder / PIPELINE_FILE, MAX_DOCUMENT)
+        staged = await asyncio.to_thread(folder.rename, self._staging / f"{name}-{hidden.name[1:]}")
+        try:
+            return _answer(await self._local.offers.offer(name, staged, TRIAL_S), new)
+        except ConnectionError:
+            await asyncio.to_thread(shutil.rmtree, staged, ignore_errors=True)
+            raise
+
+    async def delete(self, request: Request) -> Response:
+        """Withdraw what was put here; what a relay or the folder wants stays."""
+        name = request.path_params["name"]
+        status = self._local.pipelines.get(name)
+        if status is None:
+            return JSONResponse({"error": "no such pipeline"}, 404)
+        if status.origin == "folder":
+            return JSONResponse({"error": "it lies in the watched folder; remove it there"}, 409)
+        try:
+            await self._local.offers.withdraw(name, WITHDRAW_S)
+        except TimeoutError:
+            return JSONResponse({"error": "agentd has not answered"}, 504)
+        except ConnectionError as error:
+            return JSONResponse({"error": str(error)}, 503)
+        return Response(status_code=204)
+
+
+def _unpacked(hidden: Path) -> Path:
+    """Unpack the upload; raises ValueError when it is no bundle."""
+    from edgeflow_proto import archive
+
+    folder = hidden / "bundle"
+    for name, data in archive.unpack((hidden / "upload").read_bytes()).items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return folder
+
+
+def _document(folder: str) -> str | None:
+    try:
+        return (Path(folder) / PIPELINE_FILE).read_text(errors="replace") if folder else None
+    except OSError:
+        return None
+
+
+def _answer(offered: Offered, new: bool) -> Response:
+    if offered.state != "active":
+        return JSONResponse({"problems": offered.reason.splitlines() or [offered.state]}, 422)
+    return JSONResponse({"name": offered.name, "digest": offered.digest}, 201 if new else 200)
+
+
+def _failure(error: Exception) -> Response:
+    if isinstance(error, bodies.TooLarge):
+        return _problems(413, str(error))
+    if isinstance(error, TimeoutError):
+        return _problems(504, "the trial goes on; look at the pipeline's state")
+    if isinstance(error, ConnectionError):
+        return _problems(503, str(error))
+    if isinstance(error, OSError):
+        return _problems(507, f"cannot be stored: {error}")
+    return _problems(422, str(error))
+
+
+def _problems(code: int, words: str) -> Response:
+    return JSONResponse({"problems": [words]}, code)

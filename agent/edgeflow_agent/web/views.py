@@ -1,0 +1,105 @@
+"""The device and its pipelines as plain data, for JSON and for the page."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from edgeflow_agent.core import clock, counters
+from edgeflow_agent.core.counters import BUCKET, Sample, by_label, total
+from edgeflow_agent.core.messages import PipelineStatus
+from edgeflow_agent.core.version import version
+from edgeflow_agent.store.journal import JournalError
+from edgeflow_agent.web.local import IO_SLOT, LINK_SLOT, Local
+from edgeflow_agent.web.metrics import heartbeats
+from edgeflow_proto.event import wall_time
+
+
+def device(local: Local) -> dict[str, Any]:
+    """Return who the device is and how it fares."""
+    now = clock.now()
+    relay = local.relay
+    return {
+        "device": local.settings.device,
+        "fleet": local.settings.fleet,
+        "version": version(),
+        "boot_id": now.boot_id,
+        "machine": os.uname().machine,
+        "uptime_s": round(clock.boottime_ns() / 1e9, 1),
+        "time": wall_time(clock.boottime_ns() + now.offset_ns),
+        "clock_quality": now.quality,
+        "host": local.host(),
+        "relay": {
+            "address": relay.address,
+            "connected": relay.connected,
+            "error": relay.error,
+            "backlog": relay.backlog,
+            "conflicts": list(relay.conflicts),
+        },
+        "heartbeat_age_s": {name: round(age, 3) for name, age in heartbeats(local).items()},
+    }
+
+
+def of_pipeline(local: Local, pipeline: PipelineStatus) -> list[Sample]:
+    """Gather a pipeline's counters from its worker, from `io` and from `link`."""
+    own = list(counters.samples(local.board, pipeline.slot)) if pipeline.slot >= 0 else []
+    shared = [s for slot in (IO_SLOT, LINK_SLOT) for s in counters.samples(local.board, slot)]
+    return counters.of_pipeline(own, shared, pipeline.name)
+
+
+def pipeline(local: Local, status: PipelineStatus) -> dict[str, Any]:
+    """Return one pipeline: which bundle, its state, its journal and its counters."""
+    found = of_pipeline(local, status)
+    return {
+        "name": status.name,
+        "digest": status.digest,
+        "origin": status.origin,
+        "state": status.state,
+        "reason": status.reason,
+        "restarts": status.restarts,
+        "since_s": round(max(0, clock.boottime_ns() - status.since_ns) / 1e9, 1),
+        "journal": _journal(local, status.name, total(found, "uplink_acked")),
+        "errors": status.errors,
+        "latency_us": {
+            name: {"p50": quantile(found, f"{name}_us", 0.5), "p99": quantile(found, f"{name}_us", 0.99)}
+            for name in ("decision", "commit")
+        },
+        "counters": counters.plain(found),
+    }
+
+
+def _journal(local: Local, name: str, acked: int) -> dict[str, Any] | None:
+    journal = local.journals.get(name)
+    if journal is None:
+        return None
+    try:
+        first, last = journal.bounds
+    except JournalError:
+        return None
+    return {"id": journal.id, "first": first, "last": last, "acked": acked}
+
+
+def quantile(found: list[Sample], histogram: str, share: float) -> float | None:
+    """Return the upper limit of the bucket that holds the quantile, ``None`` when nothing was counted."""
+    buckets = sorted((float(le), n) for le, n in by_label(found, histogram + BUCKET, "le").items())
+    wanted = share * sum(count for _, count in buckets)
+    for limit, count in buckets:
+        wanted -= count
+        if wanted <= 0 < count:
+            return limit if limit != float("inf") else buckets[-2][0]
+    return None
+
+
+def readiness(local: Local) -> list[str]:
+    """Return what still keeps the device from doing all that is wanted of it."""
+    if not local.heard:
+        return ["agentd has not said yet what runs"]
+    reasons = [
+        f"pipeline {status.name} is {status.state}" + (f": {status.reason}" if status.reason else "")
+        for status in local.pipelines.values()
+        if status.state in ("starting", "failing")
+    ]
+    ages = heartbeats(local)
+    hang = local.settings.hang / 1e9
+    reasons += [f"{name} stands still" for name in ("agentd", "io") if ages.get(name, hang + 1) > hang]
+    return reasons
