@@ -100,7 +100,7 @@ def inherited() -> socket.socket:
         raise RuntimeError("this process is started by edgeflow agent, not by hand")
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent and os.getppid() != int(parent):
-        raise RuntimeError("agentd is gone")
+        raise SystemExit("agentd is gone")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; agentd decides
     sock = socket.socket(fileno=int(fd))
     sock.setblocking(False)

@@ -35,9 +35,7 @@ class EventOutput:
         for start in range(0, len(batch), MAX_BLOCK_EVENTS):
             yield self._block(batch.take(slice(start, start + MAX_BLOCK_EVENTS)), key_name, clock, decided_ns)
 
-    def _block(
-        self, batch: Batch, key_name: Callable[[int], str], clock: Clock, decided_ns: int
-    ) -> Block:
+    def _block(self, batch: Batch, key_name: Callable[[int], str], clock: Clock, decided_ns: int) -> Block:
         distinct, index = np.unique(batch.key, return_inverse=True)
         keyed = self._keyed and len(batch) > 0
         return Block(

@@ -19,8 +19,8 @@ from edgeflow_agent.core import board as boards
 from edgeflow_agent.core import channel as channels
 from edgeflow_agent.core import clock, messages, shm
 from edgeflow_agent.core.notice import notice
+from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.deploy.lifecycle import effective
-from edgeflow_agent.processes.loop import Loop
 from edgeflow_agent.processes.offers import Offers, Trial
 from edgeflow_agent.processes.pipelines import Pipeline, Pipelines
 from edgeflow_agent.processes.supervisor import Child, Death, Supervisor
@@ -72,7 +72,7 @@ class Agent:
         self._state = State(self._store / "state")
         self._journal = Journal(self._store / "journals" / JOURNAL, JOURNAL_BYTES)
         self._notices: list[Block] = []
-        self._loop = Loop()
+        self._loop = Reactor()
         self._systemd = Systemd()
         self._share()
         self._compose(settings_path)

@@ -21,9 +21,9 @@ from typing import Any
 import msgspec
 
 from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.deploy.lifecycle import offered, withdrawn
 from edgeflow_agent.deploy.verdict import Verdict
-from edgeflow_agent.processes.supervisor import Loop
 from edgeflow_agent.store.state import Deployment, OfferRecord, State
 from edgeflow_agent.table import ADMIT, ADMIT_NS
 from edgeflow_proto.bundle import MANIFEST_FILE, PIPELINE_FILE
@@ -50,7 +50,7 @@ class Trial:
 class Offers:
     """Takes bundles in, one trial at a time, and remembers who wants what."""
 
-    def __init__(self, loop: Loop, state: State, store: Path, params: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, loop: Reactor, state: State, store: Path, params: dict[str, dict[str, Any]]) -> None:
         self._loop = loop
         self._state = state
         self._store = store

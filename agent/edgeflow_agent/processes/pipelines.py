@@ -195,7 +195,7 @@ class Pipelines:
     def _start_message(self, pipeline: Pipeline) -> messages.StartWorker:
         return messages.StartWorker(
             pipeline.slot, pipeline.name, str(pipeline.folder), pipeline.digest, pipeline.params,
-            str(self.journal(pipeline.name)), self._settings.journal_bytes, self._settings.commit,
+            str(self.journal(pipeline.name)), self._settings.journal_bytes, int(self._settings.commit),
             tuple(ring.spec for ring in pipeline.rings), pipeline.deaths,
         )  # fmt: skip
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import msgspec
 
@@ -18,21 +17,12 @@ from edgeflow_agent.core import channel as channels
 from edgeflow_agent.core.board import Board, Slot
 from edgeflow_agent.core.channel import Channel, Closed
 from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.deploy.lifecycle import backoff_ns
 from edgeflow_agent.table import Row
 
 log = logging.getLogger("edgeflow.agentd")
 SOON_NS = 20 * 10**9  # a process that dies this soon after its start is made to wait
-
-
-class Loop(Protocol):
-    """What the supervisor needs of the event loop."""
-
-    def watch(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call back whenever a descriptor is readable."""
-
-    def forget(self, fd: int) -> None:
-        """Stop watching."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +79,7 @@ class Child:
 class Supervisor:
     """All children."""
 
-    def __init__(self, loop: Loop, board: Board, hang_ns: int) -> None:
+    def __init__(self, loop: Reactor, board: Board, hang_ns: int) -> None:
         self._loop = loop
         self._board = board
         self._hang_ns = hang_ns
