@@ -1,4 +1,4 @@
-"""A test that plays `agentd` for a real `link` process: its control socket, board, eventfd and posts socket."""
+"""The test plays `agentd` for a real `link` process: control socket, board, eventfd, posts socket."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,20 +19,9 @@ from edgeflow_agent.core import clock, messages, shm
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.store.journal import Journal
 from edgeflow_proto.event import Block, Clock, Column
+from tests.support.processes import eventually
 
-DEADLINE_S = 20.0
 T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T | None], what: str = "") -> T:
-    """Wait until a condition gives something; fails the test when it never does."""
-    end = time.monotonic() + DEADLINE_S
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"waited in vain for {what or condition}"
-        time.sleep(0.02)
 
 
 def block(count: int = 1, start: int = 0, *, output: str = "alarm", kind: str = "test.alarm") -> Block:
@@ -98,7 +85,7 @@ class AgentdStandIn:
         start = messages.StartLink(2, str(self.settings), str(self.store))
         self.control.send(start, (self.board_fd, self.commits, self.link_sock.fileno()))
         self.tell(*self.statuses)
-        self.port = wait_for(run_file.exists, "link to serve") and json.loads(run_file.read_text())["http"]
+        self.port = eventually(run_file.exists, "link serves") and json.loads(run_file.read_text())["http"]
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
 
     def tell(self, *statuses: messages.PipelineStatus) -> None:
@@ -119,11 +106,11 @@ class AgentdStandIn:
                 self.heard.remove(found)
             return found
 
-        return wait_for(next_message, kind.__name__)
+        return eventually(next_message, f"link says {kind.__name__}")
 
     def take_post(self) -> tuple[messages.Post, bytes]:
         """Wait, as `io` does, for a post; return it with its body."""
-        received = wait_for(self.io.receive, "a post")
+        received = eventually(self.io.receive, "a post comes")
         post, fds = received
         assert isinstance(post, messages.Post)
         if not fds:
@@ -146,7 +133,8 @@ class AgentdStandIn:
 
     def kill(self) -> None:
         """End `link` as a crash does."""
-        assert self.process is not None and self.control is not None
+        assert self.process is not None
+        assert self.control is not None
         self.process.kill()
         self.process.wait()
         self.http.close()
@@ -155,7 +143,8 @@ class AgentdStandIn:
 
     def stop(self) -> int:
         """Ask `link` to end; return its exit code."""
-        assert self.process is not None and self.control is not None
+        assert self.process is not None
+        assert self.control is not None
         self.control.send(messages.Stop())
         code = self.process.wait(10)
         self.http.close()
