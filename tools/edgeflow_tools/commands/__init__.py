@@ -1,0 +1,1 @@
+"""The subcommands of `edgeflow`, one module each, which offers it as `command`."""
