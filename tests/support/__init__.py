@@ -1,1 +1,1 @@
-"""Real brokers, relays and devices for tests, each on a free loopback port and stopped by its own process id."""
+"""Real brokers, relays and devices for tests, each on a free loopback port, stopped by its own process id."""

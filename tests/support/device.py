@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from tests.support.processes import alive, child_of, end, eventually, kill
 
 PROCESSES = "edgeflow_agent.processes."
@@ -20,12 +21,19 @@ PROCESSES = "edgeflow_agent.processes."
 class Device:
     """`edgeflow agent` as a process; its endpoint, its children, its end."""
 
-    def __init__(self, folder: Path, *, broker: int | None = None, relay: int | None = None, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, *, broker: int | None = None, relay: int | None = None, **settings: Any
+    ) -> None:
         self.folder = folder
         self.store = folder / "store"
         self.pipelines = folder / "pipelines.d"
         self.pipelines.mkdir(parents=True, exist_ok=True)
-        document: dict[str, Any] = {"device": "dev1", "data": str(self.store), "http": {"port": 0}, **settings}
+        document: dict[str, Any] = {
+            "device": "dev1",
+            "data": str(self.store),
+            "http": {"port": 0},
+            **settings,
+        }
         document["brokers"] = {"local": {"port": broker}} if broker else {}
         if relay:
             document["relay"] = f"127.0.0.1:{relay}"
@@ -91,7 +99,9 @@ class Device:
         port = json.loads((self.store / "run" / "link.json").read_text())["http"]
         return f"http://127.0.0.1:{port}"
 
-    def request(self, method: str, path: str, body: bytes | None = None, content: str = "") -> tuple[int, bytes]:
+    def request(
+        self, method: str, path: str, body: bytes | None = None, content: str = ""
+    ) -> tuple[int, bytes]:
         request = urllib.request.Request(self.url + path, data=body, method=method)
         if content:
             request.add_header("Content-Type", content)
@@ -135,4 +145,6 @@ class Device:
         """Return the sum of the samples of `name` that carry `labels`."""
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         lines = [line for line in self.text("/metrics").splitlines() if line.startswith(name)]
-        return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines if all(pair in line for pair in wanted))
+        return sum(
+            int(float(line.rsplit(" ", 1)[1])) for line in lines if all(pair in line for pair in wanted)
+        )

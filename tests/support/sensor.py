@@ -1,6 +1,6 @@
 """A sensor in a process of its own: numbered samples over MQTT at QoS 1, and a record of what it sent.
 
-Run as ``python -m tests.support.sensor --port P --topic T --rate 1000 --block 100 --seconds 20 --record X.npy``.
+Run as ``python -m tests.support.sensor --port P --topic T --rate 1000 --block 100 --seconds 20 --record X``.
 Prints one JSON line at the end: samples sent and acknowledged by the broker.
 """
 
@@ -27,12 +27,21 @@ def signal(count: int, seed: int = 7) -> npt.NDArray[np.float32]:
     return np.stack((noise, np.arange(count) % 1000), axis=1).astype(np.float32)
 
 
-def start(port: int, topic: str, record: Path, *, seconds: float, rate: int = 1000, block: int = 100) -> subprocess.Popen[bytes]:
+def start(
+    port: int, topic: str, record: Path, *, seconds: float, rate: int = 1000, block: int = 100
+) -> subprocess.Popen[bytes]:
     """Start a sensor process; `report` reads what it prints."""
-    command = [
-        sys.executable, "-m", "tests.support.sensor", "--port", str(port), "--topic", topic, "--rate", str(rate),
-        "--block", str(block), "--seconds", str(seconds), "--record", str(record),
-    ]  # fmt: skip
+    options = {
+        "port": port,
+        "topic": topic,
+        "rate": rate,
+        "block": block,
+        "seconds": seconds,
+        "record": record,
+    }
+    command = [sys.executable, "-m", "tests.support.sensor"]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=REPOSITORY)
 
 
@@ -46,12 +55,19 @@ def report(process: subprocess.Popen[bytes], patience_s: float = 120.0) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name, kind in (("port", int), ("topic", str), ("rate", int), ("block", int), ("seconds", float), ("record", Path)):
+    for name, kind in (
+        ("port", int),
+        ("topic", str),
+        ("rate", int),
+        ("block", int),
+        ("seconds", float),
+        ("record", Path),
+    ):
         parser.add_argument(f"--{name}", type=kind, required=True)
     args = parser.parse_args()
     samples = signal(int(args.rate * args.seconds) // args.block * args.block)
     np.save(args.record, samples)
-    print(json.dumps({"sent": len(samples), "acknowledged": publish(args, samples)}), flush=True)
+    sys.stdout.write(json.dumps({"sent": len(samples), "acknowledged": publish(args, samples)}) + "\n")
 
 
 def publish(args: argparse.Namespace, samples: npt.NDArray[np.float32]) -> int:

@@ -1,18 +1,19 @@
-"""Processes killed under load: what the journal and the relay hold equals a run over the sender's own record."""
+"""Processes killed under load: journal and relay hold what a run over the sender's own record gives."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support import sensor
 from tests.support.device import Device
 from tests.support.mosquitto import Mosquitto
@@ -55,37 +56,34 @@ def oracle(folder: Path, record: Path) -> Counter[Key]:
     file = folder / "oracle.yaml"
     file.write_text(PIPELINE)
     out = folder / "oracle.jsonl"
-    command = [sys.executable, "-m", "edgeflow_tools.cli", "run", str(file), "--input", f"accel={record}", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "edgeflow_tools.cli",
+        "run",
+        str(file),
+        "--input",
+        f"accel={record}",
+        "--out",
+        str(out),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     return keys([json.loads(line) for line in out.read_text().splitlines()])
 
 
-@pytest.fixture
-def broker(mosquitto: Path, tmp_path: Path) -> Iterator[Mosquitto]:
-    broker = Mosquitto(mosquitto, tmp_path / "broker").start()
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
-def device(broker: Mosquitto, tmp_path: Path) -> Iterator[Device]:
-    device = Device(tmp_path, broker=broker.port)
-    yield device
-    device.close()
-
-
 def await_rows(device: Device, sent: int) -> None:
-    eventually(lambda: device.metric("edgeflow_input_rows_total", pipeline="kill") >= sent, "every sample is received")
+    eventually(
+        lambda: device.metric("edgeflow_input_rows_total", pipeline="kill") >= sent,
+        "every sample is received",
+    )
     eventually(lambda: device.metric("edgeflow_rows_total", pipeline="kill") >= sent, "every row is run")
 
 
 def settled(device: Device, expected: Counter[Key]) -> list[dict[str, Any]]:
     """Return the device's events once there are as many as expected, or all there are after a while."""
     total = sum(expected.values())
-    try:
+    with contextlib.suppress(AssertionError):
         eventually(lambda: len(keys(device.events("kill"))) >= len(expected), f"{total} events", 20)
-    except AssertionError:
-        pass
     return device.events("kill")
 
 
@@ -111,7 +109,9 @@ def test_a_worker_killed_twenty_times_under_load_loses_and_repeats_nothing(
     assert len(deaths) == 20
 
 
-def test_link_and_relay_killed_ten_times_each_event_is_once_at_the_relay(broker: Mosquitto, tmp_path: Path) -> None:
+def test_link_and_relay_killed_ten_times_each_event_is_once_at_the_relay(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
     relay = Relay(tmp_path / "relay").start()
     device = Device(tmp_path, broker=broker.port, relay=relay.grpc).start()
     try:
@@ -137,7 +137,9 @@ def test_link_and_relay_killed_ten_times_each_event_is_once_at_the_relay(broker:
         relay.stop()
 
 
-def test_io_killed_leaves_a_recorded_gap_and_nothing_else(device: Device, broker: Mosquitto, tmp_path: Path) -> None:
+def test_io_killed_leaves_a_recorded_gap_and_nothing_else(
+    device: Device, broker: Mosquitto, tmp_path: Path
+) -> None:
     device.start()
     device.deploy("kill", PIPELINE)
     others = {device.child("link"), *device.workers()}
@@ -153,7 +155,9 @@ def test_io_killed_leaves_a_recorded_gap_and_nothing_else(device: Device, broker
     assert [e["data"]["process"] for e in device.events("_agent", "edgeflow.process.died")] == ["io"]
 
 
-def test_agentd_killed_leaves_no_process_and_all_resumes(device: Device, broker: Mosquitto, tmp_path: Path) -> None:
+def test_agentd_killed_leaves_no_process_and_all_resumes(
+    device: Device, broker: Mosquitto, tmp_path: Path
+) -> None:
     device.start()
     device.deploy("kill", PIPELINE)
     first = sensor.start(broker.port, "plant/accel", tmp_path / "sent.npy", seconds=3)
@@ -168,5 +172,7 @@ def test_agentd_killed_leaves_no_process_and_all_resumes(device: Device, broker:
     second = sensor.start(broker.port, "plant/accel", tmp_path / "again.npy", seconds=3)
     sensor.report(second)
     more = oracle(tmp_path, tmp_path / "again.npy")
-    eventually(lambda: sum(keys(device.events("kill")).values()) >= sum((before + more).values()), "it goes on")
+    eventually(
+        lambda: sum(keys(device.events("kill")).values()) >= sum((before + more).values()), "it goes on"
+    )
     assert keys(device.events("kill")) == before + more
