@@ -15,7 +15,7 @@ SLOTS = 128
 ENTRIES = 255  # per slot, besides its header
 OVERFLOW = "counters_overflow_total"
 
-_ENTRY = 128
+_ENTRY = 256  # room for two labels of 63 characters and a reason
 _NAME = _ENTRY - 8  # name bytes, a length byte first; the value fills the rest
 _SLOT = (ENTRIES + 1) * _ENTRY
 SIZE = SLOTS * _SLOT
@@ -83,7 +83,7 @@ class Slot:
         return self._words[0]
 
     def counter(self, name: str) -> Counter:
-        """Return the counter of that name; a new one starts at 0. Names over 119 bytes are cut.
+        """Return the counter of that name; a new one starts at 0. Names over 247 bytes are cut.
 
         A restarted process finds the counters of the one before it and goes on counting. When the slot is
         full, all further names share one counter that says so.
@@ -94,11 +94,13 @@ class Slot:
         return self._new(name) if counter is None else counter
 
     def _new(self, name: str) -> Counter:
+        name = name.encode()[: _NAME - 1].decode(errors="ignore")
+        if name in self._names:
+            return self._names[name]
         index = self._words[1] + 1
         if index >= ENTRIES and name != OVERFLOW:
             return self.counter(OVERFLOW)
-        encoded = name.encode()[: _NAME - 1]
-        start = index * _ENTRY
+        encoded, start = name.encode(), index * _ENTRY
         self._bytes[start : start + 1 + len(encoded)] = bytes([len(encoded)]) + encoded
         self._words[1] = index  # after the name, so that no reader meets half a name
         counter = Counter(self._words, (start + _NAME) // 8)

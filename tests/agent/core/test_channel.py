@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from edgeflow_agent.core import channel, shm
+from edgeflow_agent.core.channel import CONTROL_ENV, MAX_FDS, Channel, Closed
+from edgeflow_agent.core.messages import FromLink, Offer, Stop, ToIo, Withdraw
+
+Ends = tuple[Channel, Channel]
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    left, right = channel.pair()
+    with left, right:
+        yield Channel(left, ToIo), Channel(right, FromLink)
+
+
+def test_messages_come_whole_in_order_and_once(ends: Ends) -> None:
+    here, there = ends
+    sent = [Withdraw("p", "relay", number) for number in range(20)]
+    assert all(here.send(message) for message in sent)
+    assert [there.receive() for _ in range(20)] == [(message, []) for message in sent]
+    assert there.receive() is None
+
+
+def test_descriptors_travel_with_their_message(ends: Ends) -> None:
+    here, there = ends
+    fds = tuple(shm.eventfd() for _ in range(MAX_FDS))
+    for number, fd in enumerate(fds):
+        shm.add(fd, number + 1)
+    assert here.send(Stop(), fds)
+    there_types = Channel(there.sock, ToIo)
+    received = there_types.receive()
+    assert received is not None
+    message, others = received
+    assert message == Stop()
+    assert [shm.take(fd) for fd in others] == list(range(1, MAX_FDS + 1))
+    assert not any(os.get_inheritable(fd) for fd in others)
+    shm.close(*fds, *others)
+
+
+def test_a_full_or_closed_other_end_is_said(ends: Ends) -> None:
+    here, there = ends
+    big = Offer("p", "http", "s" * 100_000)
+    assert here.send(big)
+    while here.send(big):
+        pass
+    assert there.receive() == (big, [])
+    there.close()
+    assert not here.send(big)
+    with pytest.raises(Closed):
+        Channel(here.sock, ToIo).receive()
+
+
+def test_what_a_dead_process_had_not_read_is_there_for_the_next(ends: Ends) -> None:
+    here, there = ends
+    here.send(Withdraw("p", "relay"))
+    again = Channel(socket.socket(fileno=os.dup(there.fileno())), FromLink)
+    there.close()
+    assert again.receive() == (Withdraw("p", "relay"), [])
+    again.close()
+
+
+def test_a_message_of_another_kind_is_refused(ends: Ends) -> None:
+    here, there = ends
+    here.send(Stop())
+    with pytest.raises(msgspec.ValidationError):
+        there.receive()
+
+
+def test_a_child_finds_the_socket_it_was_given(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = ends
+    monkeypatch.setenv(CONTROL_ENV, str(os.dup(there.fileno())))
+    child = Channel(channel.inherited(), FromLink)
+    here.send(Withdraw("p", "relay"))
+    assert child.receive() == (Withdraw("p", "relay"), [])
+    child.close()
+    with pytest.raises(RuntimeError, match="started by edgeflow agent, not by hand"):
+        channel.inherited()
