@@ -19,7 +19,7 @@ PIPELINE = """
 edgeflow: 1
 name: {name}
 inputs:
-  accel: {{mqtt: plant/accel, decode: {{json: {{samples: data}}}}, fields: [x, n], rate: 100 Hz, buffer: 60 s}}
+  accel: {{mqtt: plant/accel, decode: {{json: {{samples: data}}}}, fields: [x, n], rate: 100 Hz}}
 steps:
   guess: {{from: accel, python: {{function: guess.guess, columns: [y]}}}}
   every: {{from: guess, filter: y >= 0}}
@@ -30,7 +30,14 @@ GOOD = "def guess(rows):\n    return rows[:, 1:]\n"
 LOOPS = "def guess(rows):\n    while True:\n        pass\n"
 RAISES = "def guess(rows):\n    raise ValueError('no idea what this is')\n"
 CRASHES = "import ctypes\n\ndef guess(rows):\n    ctypes.string_at(0)\n    return rows[:, 1:]\n"
-KILLER_ROW = "import os\n\ndef guess(rows):\n    if (rows[:, 1] == 50).any():\n        os.kill(os.getpid(), 9)\n    return rows[:, 1:]\n"
+KILLER_ROW = """
+import os
+
+def guess(rows):
+    if (rows[:, 1] == 50).any():
+        os.kill(os.getpid(), 9)
+    return rows[:, 1:]
+"""
 
 
 def bundle(name: str, source: str) -> bytes:

@@ -17,6 +17,10 @@ from tests.system.test_kill import PIPELINE, await_rows, keys, oracle, settled
 pytestmark = pytest.mark.system
 
 
+def await_events(relay: Relay, total: int) -> None:
+    eventually(lambda: sum(keys(relay.events("kill")).values()) == total, f"{total} events at the relay")
+
+
 def test_the_backlog_of_a_whole_run_arrives_in_order_with_nothing_missing(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
@@ -50,9 +54,7 @@ def test_events_of_a_wiped_device_are_not_taken_for_old_ones(broker: Mosquitto, 
             sent = sensor.report(sensor.start(broker.port, "plant/accel", tmp_path / name, seconds=3))
             await_rows(device, sent)
             total += sum(oracle(tmp_path, tmp_path / name).values())
-            eventually(
-                lambda: sum(keys(relay.events("kill")).values()) == total, f"{total} events at the relay"
-            )
+            await_events(relay, total)
             device.stop()
             shutil.rmtree(device.store)
             device.start()
