@@ -163,7 +163,7 @@ def test_the_clock_is_the_one_handed_in(tmp_path: Path) -> None:
     assert times == [7, 7]
 
 
-def test_a_state_that_is_none_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_what_is_no_state_of_this_pipeline_is_refused(folder: Path, tmp_path: Path) -> None:
     runtime = pipeline(folder, WHOLE)
     other, _ = flawed(tmp_path, "def f(rows):\n    return rows\n")
     for state, why in (
