@@ -33,9 +33,9 @@ class Failure(click.ClickException):
             emit({"error": self.message, **self._details})
 
 
-def emit(value: Any) -> None:
+def emit(value: Any, *, err: bool = False) -> None:
     """Print a result as one line of JSON."""
-    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")), err=err)
 
 
 def note(text: str) -> None:

@@ -1,0 +1,60 @@
+"""From a pipeline on this machine to the bundle that a device is given.
+
+A `pipeline.yaml` stands for its folder and takes all of it along, hidden files left out. Any other file takes
+what it names and the Python beside it, so that many pipelines can share a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgeflow_agent.processes.admit import files_of
+from edgeflow_proto.bundle import MAX_BYTES, PIPELINE_FILE, Manifest, make_manifest
+from edgeflow_proto.pipeline.graph import Graph
+from edgeflow_tools.pipelines import Checked
+
+
+def bundle(checked: Checked) -> tuple[Manifest, dict[str, bytes]]:
+    """Return the manifest and files of a pipeline without problems; raises ValueError or OSError.
+
+    ValueError says that it is more than a bundle may hold.
+    """
+    assert checked.graph is not None
+    folder = checked.file.parent
+    if checked.file.name == PIPELINE_FILE:
+        _check_size(folder)
+        files = files_of(folder)
+    else:
+        names = {*_named(checked.graph, folder), *_python(folder)}
+        files = {name: (folder / name).read_bytes() for name in sorted(names)}
+        files[PIPELINE_FILE] = checked.file.read_bytes()
+    signatures = {name: value for name, value in checked.signatures.items() if name in files}
+    return make_manifest(checked.graph.name, files, signatures), files
+
+
+def model_digests(graph: Graph, manifest: Manifest) -> dict[str, str]:
+    """Return the SHA-256 of each model step's file."""
+    files = {name: getattr(node.options, "file", None) for name, node in graph.steps.items()}
+    return {step: manifest.files[file].digest for step, file in files.items() if file in manifest.files}
+
+
+def _check_size(folder: Path) -> None:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > 2 * MAX_BYTES:  # before all of it is read; what is hidden does not count in the end
+        raise ValueError(f"{folder} holds {size >> 20} MiB; a bundle holds at most {MAX_BYTES >> 20} MiB")
+
+
+def _named(graph: Graph, folder: Path) -> Iterator[str]:
+    """Yield the files that options name."""
+    nodes: list[Any] = [*graph.inputs.values(), *graph.steps.values()]
+    for node in nodes:
+        for option in ("file", "path"):
+            name = getattr(node.options, option, None)
+            if isinstance(name, str) and not Path(name).is_absolute() and (folder / name).is_file():
+                yield name
+
+
+def _python(folder: Path) -> Iterator[str]:
+    yield from (path.name for path in folder.glob("*.py") if not path.name.startswith("."))

@@ -1,0 +1,161 @@
+"""``edgeflow run``: try a pipeline on recorded data."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from edgeflow_tools.terminal import UNWELL, Failure, emit, json_option, note, problems
+
+if TYPE_CHECKING:
+    from edgeflow_tools.pipelines import Checked
+    from edgeflow_tools.run import Run
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--input", "inputs", metavar="NAME=PATH", multiple=True, help="A recording: csv, npy, wav or jsonl.")
+@click.option("--param", "params", metavar="NAME=VALUE", multiple=True, help="A parameter's value.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write events here, not to stdout.")
+@click.option("--speed", type=click.Choice(["max", "1x"]), default="max", show_default=True)
+@json_option
+def command(
+    file: Path, inputs: tuple[str, ...], params: tuple[str, ...], out: Path | None, speed: str, as_json: bool
+) -> None:
+    """Run a pipeline on recorded files, in this process, with no agent and no broker.
+
+    \b
+      edgeflow run bearing.yaml --input accel=accel.npy --out events.jsonl
+
+    Each --input takes the place of a source. Events come as JSON lines, on standard output unless --out is
+    given; a summary follows on standard error (with --json as JSON; on standard output if that is free).
+    Messages and files that the pipeline would put out are counted and not made.
+    """
+    checked = _checked(file, dict(_pair(text, "--param") for text in params))
+    run = _set_up(checked)
+    recordings = _recordings(run, checked, dict(_pair(text, "--input") for text in inputs))
+    start = time.perf_counter()
+    with _sink(out) as sink, _progress(run):
+        for event in _guarded(run, recordings, paced=speed == "1x"):
+            sink.write(_line(event))
+    _report(run, time.perf_counter() - start, as_json=as_json, to_stdout=out is not None)
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not (name and found and value):
+        raise click.BadParameter(f"{text!r} is not of the form NAME=…", param_hint=option)
+    return name, value
+
+
+def _checked(file: Path, params: dict[str, str]) -> Checked:
+    from edgeflow_tools.pipelines import checked
+
+    found = checked(file, {name: _value(text) for name, text in params.items()})
+    if found.graph is None:
+        raise problems(found.problems)
+    return found
+
+
+def _value(text: str) -> Any:
+    """Read a parameter as a pipeline file would."""
+    from edgeflow_proto.pipeline.load import load
+
+    source, found = load(text, "--param")
+    return text if source is None or found else source.data
+
+
+def _set_up(checked: Checked) -> Run:
+    from edgeflow_agent.runtime.plan import PlanError
+    from edgeflow_tools.bundles import bundle, model_digests
+    from edgeflow_tools.run import Run
+
+    assert checked.graph is not None
+    try:
+        manifest, _ = bundle(checked)
+        models = model_digests(checked.graph, manifest)
+        return Run(checked.graph, checked.file.parent, manifest.digest, models)
+    except PlanError as error:
+        raise Failure(f"{checked.file}: {error}", UNWELL) from None
+    except (ValueError, OSError) as error:
+        raise Failure(f"{checked.file}: {error}") from None
+
+
+def _recordings(run: Run, checked: Checked, given: dict[str, str]) -> dict[str, Path]:
+    """Return a recording by input: those given, and the pipeline's own files."""
+    from edgeflow_proto.pipeline.kinds.inputs import File
+    from edgeflow_proto.pipeline.problem import near_miss
+
+    folder = checked.file.parent
+    for name in given:
+        if name not in run.graph.inputs:
+            hint = near_miss(name, run.graph.inputs)
+            raise Failure(f"{checked.file}: no input '{name}' ({hint})")
+    nodes = run.graph.inputs
+    found = {name: folder / node.options.path for name, node in nodes.items() if isinstance(node.options, File)}
+    found |= {name: Path(path) for name, path in given.items()}
+    if not found:
+        raise Failure(f"{checked.file}: no recording; give --input {next(iter(run.graph.inputs))}=PATH")
+    _remark(run, found)
+    return {name: found[name] for name in run.graph.inputs if name in found}
+
+
+def _remark(run: Run, recordings: dict[str, Path]) -> None:
+    from edgeflow_tools.run import UNSTATED_HZ
+
+    for name, node in run.graph.inputs.items():
+        if name not in recordings:
+            note(f"inputs.{name}: no recording is given, so no rows come from it")
+        elif node.intake.rate is None:
+            note(f"inputs.{name}: no rate is stated; rows are taken to be {1 / UNSTATED_HZ:g} s apart")
+
+
+def _guarded(run: Run, recordings: dict[str, Path], *, paced: bool) -> Iterator[Any]:
+    try:
+        yield from run.events(recordings, paced=paced)
+    except (ValueError, OSError) as error:
+        raise Failure(str(error)) from None
+
+
+def _line(event: Any) -> bytes:
+    import msgspec
+
+    return msgspec.json.encode(event.to_json()) + b"\n"
+
+
+@contextlib.contextmanager
+def _sink(out: Path | None) -> Iterator[IO[bytes]]:
+    """Open where events go."""
+    if out is None:
+        yield click.get_binary_stream("stdout")
+        return
+    try:
+        with out.open("wb") as file:
+            yield file
+    except OSError as error:
+        raise Failure(f"{out}: {error.strerror}") from None
+
+
+def _progress(run: Run) -> contextlib.AbstractContextManager[object]:
+    """Show how far the run is, where somebody watches."""
+    if not click.get_text_stream("stderr").isatty():
+        return contextlib.nullcontext()
+    from edgeflow_tools.summary import progress
+
+    return progress(run)
+
+
+def _report(run: Run, seconds: float, *, as_json: bool, to_stdout: bool) -> None:
+    from edgeflow_tools import summary
+
+    for line in summary.failures(run):
+        note(line)
+    if as_json:
+        emit(summary.figures(run, seconds), err=not to_stdout)
+    else:
+        summary.show(run, seconds)

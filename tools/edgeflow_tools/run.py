@@ -1,0 +1,164 @@
+"""A pipeline on recorded files, in this process, through the runtime that devices run.
+
+Nothing in the result depends on a clock or on how the rows are cut: times count from 0 by the inputs' rates,
+rows and events are numbered from the first, so the same files give the same bytes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgeflow_agent.core.batch import Batch, Values, numbered
+from edgeflow_agent.inputs.recording import open_rows
+from edgeflow_agent.models.load import load_model
+from edgeflow_agent.operators.load import operators
+from edgeflow_agent.outputs.event import EventOutput
+from edgeflow_agent.runtime.plan import compile_plan
+from edgeflow_agent.runtime.run import Runtime
+from edgeflow_proto.event import Clock, Event, event_id, events
+from edgeflow_proto.pipeline.graph import Graph, InputNode
+
+BLOCK_ROWS = 1024
+DEVICE, JOURNAL = "local", "run"
+CLOCK = Clock("run", 0, "unsynchronised")
+UNSTATED_HZ = 1.0  # of an input that states no rate
+MAX_REMARKS = 10  # on rows of a recording that cannot be used; all of them are counted
+
+
+@dataclass(slots=True)
+class Step:
+    """What a step was given and how long its calls took, in nanoseconds."""
+
+    rows: int = 0
+    dropped: int = 0
+    calls: array[int] = field(default_factory=lambda: array("q"))
+
+    def quantile_us(self, share: float) -> float:
+        """Return how many microseconds a call took at most in that share of the calls."""
+        return float(np.quantile(np.asarray(self.calls), share, method="higher")) / 1e3 if self.calls else 0.0
+
+
+class Tally:
+    """Counts what the steps do (port `edgeflow_agent.runtime.run.Observer`)."""
+
+    def __init__(self, steps: Sequence[str]) -> None:
+        self.steps = {name: Step() for name in steps}
+        self.errors: dict[str, Exception] = {}  # a step's first
+
+    def ran(self, step: str, rows: int, ns: int) -> None:
+        """Note a call."""
+        self.steps[step].rows += rows
+        self.steps[step].calls.append(ns)
+
+    def failed(self, step: str, error: Exception, rows: int) -> None:
+        """Note rows that a failing step dropped."""
+        self.steps[step].dropped += rows
+        self.errors.setdefault(step, error)
+
+
+class Run:
+    """One run of a pipeline over recordings; its counts are there to be read at any time."""
+
+    def __init__(self, graph: Graph, folder: Path, digest: str, models: dict[str, str]) -> None:
+        """Set the pipeline to work; raises PlanError. `digest` names it, `models` its models by step."""
+        kinds = {node.kind for node in graph.steps.values()}
+        self.graph = graph
+        self.tally = Tally([*graph.steps])
+        self.rows = dict.fromkeys(graph.inputs, 0)
+        self.outputs = dict.fromkeys(graph.outputs, 0)  # rows that reached each
+        self.rejected: dict[str, Counter[str]] = {}  # input → lines or rows left out, by reason
+        self.remarks: list[str] = []
+        self._models = models
+        self._runtime = Runtime(
+            compile_plan(graph, folder, operators(kinds), load_model), self.tally, time.perf_counter_ns
+        )
+        nodes = [node for node in graph.outputs.values() if not node.options.effect]
+        self._events = {node.name: EventOutput(graph, node, digest, models) for node in nodes}
+        self._count = 0
+
+    def events(self, recordings: Mapping[str, Path], *, paced: bool = False) -> Iterator[Event]:
+        """Yield the events of recordings by input; `paced` rows come at their rate, else as fast as it goes.
+
+        Raises ValueError or OSError when a recording cannot be read.
+        """
+        inputs = [(self.graph.inputs[name], path) for name, path in recordings.items()]
+        streams = [self._stream(node, path, paced) for node, path in inputs]
+        start = time.monotonic()
+        for name, batch in heapq.merge(*streams, key=lambda pair: int(pair[1].t[-1])):
+            if paced:
+                time.sleep(max(0.0, start + float(batch.t[-1]) * 1e-9 - time.monotonic()))
+            self.rows[name] += len(batch)
+            yield from self._numbered(self._push(name, batch))
+
+    def _stream(self, node: InputNode, path: Path, paced: bool) -> Iterator[tuple[str, Batch]]:
+        """Yield the rows of a recording in blocks; paced ones hold a tenth of a second each."""
+        rate = node.intake.rate or UNSTATED_HZ
+        size = max(1, min(BLOCK_ROWS, int(rate / 10))) if paced else BLOCK_ROWS
+        recording = open_rows(path, node.intake, self._remark)
+        self.rejected[node.name] = recording.rejected
+        first = 0
+        for values in recording:
+            for start in range(0, len(values), size):
+                batch = _timed(values[start : start + size], first, rate, node.intake.columns)
+                yield node.name, batch
+                first += len(batch)
+
+    def _remark(self, reason: str, where: str, count: int) -> None:
+        if len(self.remarks) < MAX_REMARKS:
+            self.remarks.append(f"{where} ({reason})")
+
+    def _push(self, name: str, batch: Batch) -> Iterator[Event]:
+        for output, rows in self._runtime.push(name, batch):
+            self.outputs[output] += len(rows)
+            if output in self._events:
+                for block in self._events[output].blocks([rows], lambda key: "", CLOCK, 0):
+                    yield from events(block, 1, JOURNAL, DEVICE, self.graph.name)
+
+    def _numbered(self, found: Iterator[Event]) -> Iterator[Event]:
+        """Number events by time; at one time, outputs come in the order of the graph."""
+        for event in sorted(found, key=lambda event: event.t):
+            self._count += 1
+            identity = event_id(JOURNAL, self._count)
+            yield msgspec.structs.replace(event, id=identity, sequence=self._count)
+
+    # what was done
+
+    @property
+    def event_count(self) -> int:
+        """Events so far."""
+        return self._count
+
+    @property
+    def inferences(self) -> int:
+        """Rows that models were given."""
+        return sum(self.tally.steps[name].rows for name in self._models)
+
+    @property
+    def windows(self) -> int:
+        """Windows that were made, as far as something reads them."""
+        windows = [node.name for node in self.graph.steps.values() if node.kind == "window"]
+        return sum(self._passed(name) for name in windows)
+
+    def _passed(self, edge: str) -> int:
+        """Return how many rows an edge carried: what any of its readers was given."""
+        reader = next(self.graph.readers(edge))
+        return self.tally.steps[reader.name].rows if reader.name in self.tally.steps else self.outputs[reader.name]
+
+    @property
+    def effects(self) -> dict[str, int]:
+        """Rows that reached outputs which act on the world; nothing was done with them."""
+        return {name: count for name, count in self.outputs.items() if name not in self._events}
+
+
+def _timed(values: Values, first: int, rate: float, columns: tuple[str, ...] | None) -> Batch:
+    t = np.round(np.arange(first, first + len(values)) * (1e9 / rate)).astype(np.int64)
+    return numbered(values, t, np.zeros(len(values), np.uint32), first, columns)

@@ -1,0 +1,84 @@
+"""What a run shows of itself: how far it is, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from edgeflow_tools.run import Run
+
+
+class _Counts(ProgressColumn):
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{sum(self._run.rows.values()):,} rows, {self._run.event_count:,} events")
+
+
+def progress(run: Run) -> Progress:
+    """Return a display on standard error that follows the run while it is entered."""
+    console = Console(stderr=True)
+    shown = Progress(BarColumn(), _Counts(run), TimeElapsedColumn(), console=console, transient=True)
+    shown.add_task("run", total=None)
+    return shown
+
+
+def figures(run: Run, seconds: float) -> dict[str, Any]:
+    """Return the figures of a run as plain data; times of calls are in microseconds."""
+    steps = {
+        name: {
+            "rows": step.rows, "dropped": step.dropped, "calls": len(step.calls),
+            "p50_us": step.quantile_us(0.5), "p99_us": step.quantile_us(0.99),
+        }
+        for name, step in run.tally.steps.items()
+    }  # fmt: skip
+    rows = sum(run.rows.values())
+    return {
+        "rows": run.rows, "rejected": run.rejected, "windows": run.windows, "inferences": run.inferences, "events": run.event_count,
+        "effects": run.effects, "seconds": round(seconds, 6), "rows_per_second": round(rows / seconds, 1), "steps": steps,
+    }  # fmt: skip
+
+
+def failures(run: Run) -> Iterator[str]:
+    """Yield what was wrong with rows of the recordings, and for each step that failed its first error."""
+    yield from run.remarks
+    for name, reasons in run.rejected.items():
+        if total := reasons.total():
+            counts = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
+            yield f"inputs.{name}: {total:,} rows left out ({counts})"
+    for name, error in run.tally.errors.items():
+        dropped = run.tally.steps[name].dropped
+        yield f"steps.{name}: {error} ({dropped:,} rows dropped)"
+
+
+def show(run: Run, seconds: float) -> None:
+    """Print the summary on standard error."""
+    console = Console(stderr=True, highlight=False)
+    rows = sum(run.rows.values())
+    parts = [f"{rows:,} rows in", f"{run.windows:,} windows", f"{run.inferences:,} inferences", f"{run.event_count:,} events"]
+    console.print(f"{', '.join(parts)}; {rows / seconds:,.0f} rows/s over {seconds:.2f} s", soft_wrap=True)
+    for name, count in run.effects.items():
+        console.print(f"outputs.{name}: {count:,} rows reached it; nothing is put out in a run", soft_wrap=True)
+    if run.tally.steps:
+        console.print(_table(run))
+
+
+def _table(run: Run) -> Table:
+    table = Table("step", box=None, pad_edge=False)
+    for heading in ("rows", "calls", "p50 per call", "p99 per call", "rows dropped"):
+        table.add_column(heading, justify="right")
+    for name, step in run.tally.steps.items():
+        times = (_duration(step.quantile_us(share)) for share in (0.5, 0.99))
+        table.add_row(name, f"{step.rows:,}", f"{len(step.calls):,}", *times, f"{step.dropped:,}")
+    return table
+
+
+def _duration(us: float) -> str:
+    return f"{us / 1e3:,.2f} ms" if us >= 1e3 else f"{us:.0f} µs"
