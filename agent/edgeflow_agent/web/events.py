@@ -21,7 +21,7 @@ from edgeflow_proto.event import CONTENT_TYPE, Event
 EVENT_STREAM = "text/event-stream"
 MAX_LIMIT = 1000
 MAX_STREAMS = 64
-_STREAM_PAGE = 200
+_STREAM_PAGE = 1000
 _IDLE_S = 10.0
 
 
@@ -77,10 +77,10 @@ class Events:
             yield f"retry: 1000\nid: {feed.encode(positions)}\n\n".encode()
             while not local.stopping:
                 page = feed.page(local.journals, positions, query)
-                if page.events:
-                    yield b"".join(_message(event, cursor) for event, cursor in page.events)
                 positions = page.positions
-                if not page.more and not await local.commits.wait(_IDLE_S):
+                if page.events:  # sending them takes as long as the reader likes: look again before waiting
+                    yield b"".join(_message(event, cursor) for event, cursor in page.events)
+                elif not page.more and not await local.commits.wait(_IDLE_S):
                     yield b":\n\n"  # tells both ends that the other is there
         finally:
             self._streams -= 1

@@ -68,14 +68,18 @@ class AgentdStandIn:
         self.journals: dict[str, Journal] = {}
         self.control: Channel | None = None
         self.settings = self.store / "settings.yaml"
-        relay = f"relay: {self.relay}\n" if self.relay else ""
-        text = f"device: {self.device}\nfleet: test\ndata: {self.store}\nhttp: {{port: {self.port}}}\n{relay}"
-        self.settings.write_text(text)
 
     def start(self) -> None:
         """Start `link` and wait until it serves."""
-        run_file = self.store / "run" / "link.json"
-        run_file.unlink(missing_ok=True)
+        self.spawn()
+        self.connect()
+
+    def spawn(self) -> None:
+        """Start `link`; it dies with the thread that does this."""
+        relay = f"relay: {self.relay}\n" if self.relay else ""
+        text = f"device: {self.device}\nfleet: test\ndata: {self.store}\nhttp: {{port: {self.port}}}\n{relay}"
+        self.settings.write_text(text)
+        (self.store / "run" / "link.json").unlink(missing_ok=True)
         ours, theirs = channels.pair()
         environment = {**os.environ, channels.CONTROL_ENV: f"{theirs.fileno()}:{os.getpid()}"}
         command = [sys.executable, "-m", "edgeflow_agent.processes.link"]
@@ -85,6 +89,10 @@ class AgentdStandIn:
         start = messages.StartLink(2, str(self.settings), str(self.store))
         self.control.send(start, (self.board_fd, self.commits, self.link_sock.fileno()))
         self.tell(*self.statuses)
+
+    def connect(self) -> None:
+        """Wait until `link` serves."""
+        run_file = self.store / "run" / "link.json"
         self.port = eventually(run_file.exists, "link serves") and json.loads(run_file.read_text())["http"]
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
 
