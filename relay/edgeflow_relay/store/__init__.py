@@ -1,0 +1,1 @@
+"""What the relay keeps: SQLAlchemy Core over SQLite, and blobs as files."""
