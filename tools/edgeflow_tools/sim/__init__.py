@@ -1,0 +1,1 @@
+"""Simulated sensors, each a process of its own, with physics behind their signals."""
