@@ -118,8 +118,10 @@ def _remark(run: Run, recordings: dict[str, Path]) -> None:
 def _guarded(run: Run, recordings: dict[str, Path], *, paced: bool) -> Iterator[Any]:
     try:
         yield from run.events(recordings, paced=paced)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise Failure(str(error)) from None
+    except OSError as error:
+        raise Failure(f"{error.filename or 'a recording'}: {error.strerror}") from None
 
 
 def _line(event: Any) -> bytes:
