@@ -7,6 +7,7 @@ the runtimes are, so that a relay without runtimes checks what the laptop checke
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -15,6 +16,8 @@ PIPELINE_FILE = "pipeline.yaml"
 MANIFEST_FILE = "manifest.json"
 MAX_FILES = 256
 MAX_BYTES = 512 << 20
+PIPELINE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,31 +72,37 @@ def decode_manifest(data: bytes) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.MsgspecError as error:
         raise ValueError(f"manifest: {error}") from None
-    for name in manifest.files:
-        check_file_name(name)
-    if PIPELINE_FILE not in manifest.files:
-        raise ValueError(f"manifest: no {PIPELINE_FILE}")
+    _check_manifest(manifest)
     return manifest
 
 
 def make_manifest(name: str, files: Mapping[str, bytes], signatures: Mapping[str, Signature]) -> Manifest:
     """Describe `files`; raises ValueError for a name that could leave the bundle or too much content."""
-    for path in files:
-        check_file_name(path)
-    if len(files) > MAX_FILES or sum(map(len, files.values())) > MAX_BYTES:
-        raise ValueError(f"a bundle holds at most {MAX_FILES} files and {MAX_BYTES >> 20} MiB")
     entries = {path: FileEntry(sha256(data), len(data)) for path, data in sorted(files.items())}
-    return Manifest(name, entries, dict(sorted(signatures.items())))
+    manifest = Manifest(name, entries, dict(sorted(signatures.items())))
+    _check_manifest(manifest)
+    return manifest
+
+
+def _check_manifest(manifest: Manifest) -> None:
+    """Raise ValueError for what could leave the bundle's folder, fill the disk or not be unpacked."""
+    if not PIPELINE_NAME.fullmatch(manifest.name):
+        raise ValueError(f"manifest: not a pipeline's name: {manifest.name!r}")
+    if PIPELINE_FILE not in manifest.files:
+        raise ValueError(f"manifest: no {PIPELINE_FILE}")
+    for name, entry in manifest.files.items():
+        check_file_name(name)
+        if not _DIGEST.fullmatch(entry.digest) or entry.size < 0:
+            raise ValueError(f"manifest: {name} has no proper digest and size")
+    if len(manifest.files) > MAX_FILES or sum(entry.size for entry in manifest.files.values()) > MAX_BYTES:
+        raise ValueError(f"a bundle holds at most {MAX_FILES} files and {MAX_BYTES >> 20} MiB")
+    for folder in {name[:i] for name in manifest.files for i, char in enumerate(name) if char == "/"}:
+        if folder in manifest.files:
+            raise ValueError(f"manifest: {folder} is both a file and a folder")
 
 
 def check_file_name(name: str) -> None:
     """Raise ValueError unless `name` is a plain relative path with forward slashes."""
-    parts = name.split("/")
-    if (
-        not name
-        or len(name) > 255
-        or "\\" in name
-        or "\0" in name
-        or any(part in ("", ".", "..") for part in parts)
-    ):
-        raise ValueError(f"not a file name a bundle may hold: {name!r}")
+    plain = name.isprintable() and "\\" not in name and len(name.encode("utf-8", "replace")) <= 255
+    if not plain or any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError(f"not a file name a bundle may hold: {name[:300]!r}")

@@ -12,7 +12,7 @@ import math
 import sys
 from array import array
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import cbor2
@@ -25,9 +25,10 @@ CONTENT_TYPE = "application/cloudevents+json"
 CBOR_CONTENT_TYPE = "application/cloudevents+cbor"
 BLOCK_VERSION = 1
 MAX_BLOCK_EVENTS = 4096
+MAX_AXES = 8
 ROW_BITS = 40  # an input row's number = ring generation << 40 | row
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CODES = {
     "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "bool": "B", "int16": "h", "uint16": "H",
     "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
@@ -83,14 +84,15 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def decode_block(data: bytes) -> Block:
-    """Read a block; raises ValueError when it is damaged or of another version."""
+    """Read a block; raises ValueError when it is damaged, made to harm, or of another version."""
     try:
         block = msgspec.convert(cbor2.loads(data), Block)
-    except (cbor2.CBORDecodeError, msgspec.ValidationError) as error:
+    except Exception as error:  # the decoder runs into whatever a damaged tag makes of it
         raise ValueError(f"not an event block: {error}") from None
     if block.version != BLOCK_VERSION:
         raise ValueError(f"block version {block.version} is not known")
     _check_lengths(block)
+    _check_values(block)
     return block
 
 
@@ -98,15 +100,24 @@ def _check_lengths(block: Block) -> None:
     n = block.count
     fits = 0 < n <= MAX_BLOCK_EVENTS and len(block.t) == 8 * n
     fits = fits and len(block.spans) in (0, 16 * n) and len(block.key) == (4 * n if block.keys else 0)
-    for column in block.data:
-        code = _CODES.get(column.dtype)
-        fits = (
-            fits
-            and code is not None
-            and len(column.data) == n * math.prod(column.shape) * array(code).itemsize
-        )
-    if not fits:
+    if not fits or not all(_column_fits(column, n) for column in block.data):
         raise ValueError(f"the columns of a block of {n} events do not have its length")
+
+
+def _column_fits(column: Column, n: int) -> bool:
+    code, shape = _CODES.get(column.dtype), column.shape
+    if code is None or len(shape) > MAX_AXES or any(size < 1 for size in shape):
+        return False
+    return len(column.data) == n * math.prod(shape) * array(code).itemsize
+
+
+def _check_values(block: Block) -> None:
+    if block.keys and max(_values(block.key, "I")) >= len(block.keys):
+        raise ValueError("a block's events have keys that it does not hold")
+    try:
+        msgspec.json.encode(block.fixed)
+    except Exception as error:
+        raise ValueError(f"a block's fixed values are no JSON: {error}") from None
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -134,10 +145,10 @@ class Event(msgspec.Struct, frozen=True):
     def to_json(self) -> dict[str, Any]:
         """Return the CloudEvents JSON form; extension names are lower case as section 3.1 asks."""
         out: dict[str, Any] = {
-            "specversion": SPEC_VERSION, "id": self.id, "source": self.source, "type": self.type, "time": self.time,
-            "datacontenttype": "application/json", "severity": self.severity, "output": self.output,
-            "sequence": f"{self.sequence:020d}", "clockquality": self.clock.quality, "bootid": self.clock.boot_id,
-            "monotonicns": str(self.t), "data": self.data,
+            "specversion": SPEC_VERSION, "id": self.id, "source": self.source, "type": self.type,
+            "time": self.time, "datacontenttype": "application/json", "severity": self.severity,
+            "output": self.output, "sequence": f"{self.sequence:020d}", "bootid": self.clock.boot_id,
+            "clockquality": self.clock.quality, "monotonicns": str(self.t), "data": self.data,
         }  # fmt: skip
         optional = {
             "subject": self.subject,
@@ -154,7 +165,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 def source(device: str, pipeline: str) -> str:
-    """Return the CloudEvents source of a pipeline; the device's own events have a name no pipeline can have."""
+    """Return the CloudEvents source of a pipeline, or of the device itself by a name no pipeline can have."""
     return f"/devices/{device}/pipelines/{pipeline}"
 
 
@@ -168,9 +179,7 @@ def wall_time(ns: int) -> str:
     try:
         moment = _EPOCH + timedelta(microseconds=ns // 1000)
     except OverflowError:
-        moment = (
-            datetime.max.replace(tzinfo=timezone.utc) if ns > 0 else datetime.min.replace(tzinfo=timezone.utc)
-        )
+        moment = datetime.max.replace(tzinfo=UTC) if ns > 0 else datetime.min.replace(tzinfo=UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
 
 
@@ -186,8 +195,9 @@ def events(block: Block, first: int, journal: str, device: str, pipeline: str) -
             time=wall_time(t + block.clock.offset_ns), subject=block.keys[keys[i]] if block.keys else None,
             data={name: cells[i] for name, cells in columns} | block.fixed, severity=block.severity,
             output=block.output, sequence=first + i, journal=journal, pipeline=pipeline,
-            pipeline_digest=block.pipeline_digest, models=block.models, clock=block.clock, t=t, input=block.input,
-            span=(spans[2 * i], spans[2 * i + 1]) if spans else None, decided_ns=block.decided_ns,
+            pipeline_digest=block.pipeline_digest, models=block.models, clock=block.clock, t=t,
+            input=block.input, span=(spans[2 * i], spans[2 * i + 1]) if spans else None,
+            decided_ns=block.decided_ns,
         )  # fmt: skip
 
 
@@ -199,7 +209,7 @@ def _values(data: bytes, code: str) -> array[Any]:
 
 
 def _cells(column: Column, count: int) -> list[Any]:
-    """Split a column into one JSON value per event; NaN and infinities become null, which JSON has no word for."""
+    """Split a column into one JSON value per event; JSON has no word for NaN and infinities: null."""
     values = [_finite(v) for v in _values(column.data, _CODES[column.dtype])]
     if column.dtype == "bool":
         values = [bool(v) for v in values]

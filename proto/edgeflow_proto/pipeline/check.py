@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-
 from edgeflow_proto.bundle import Signature
-from edgeflow_proto.pipeline.flow import Flow
+from edgeflow_proto.pipeline.flow import ITEM_BYTES, Flow
 from edgeflow_proto.pipeline.graph import Graph, InputNode, OutputNode, StepNode
-from edgeflow_proto.pipeline.kinds.base import Context, Files, InputKind, OutputKind, StepKind
+from edgeflow_proto.pipeline.kinds.base import (
+    Context,
+    Files,
+    InputKind,
+    Intake,
+    OutputKind,
+    StepKind,
+    check_columns,
+    check_shape,
+)
 from edgeflow_proto.pipeline.load import dotted, load
-from edgeflow_proto.pipeline.problem import Mistake, Path, Problem, Rejected, near_miss
-from edgeflow_proto.pipeline.schema import COLUMN, Document, Entry, Reader
+from edgeflow_proto.pipeline.problem import Mistake, Path, Problem, Rejected, closest, near_miss
+from edgeflow_proto.pipeline.schema import Document, Entry, Reader
+
+MAX_RING_BYTES = 1 << 30
 
 
 def check(
@@ -25,7 +35,8 @@ def check(
     """Check a pipeline file; return its graph, or every problem in the order of the file.
 
     `files` are those beside it, `signatures` those of its models (a missing one leaves shapes behind
-    the model unknown), `params` this device's values for some of its parameters.
+    the model unknown), `params` this device's values for some of its parameters. Raises nothing,
+    whatever the text; its time is bounded by the loader's limits.
     """
     source, problems = load(text, file)
     if source is None:
@@ -66,6 +77,8 @@ class _Checker:
         self.problems: list[Problem] = []
         self.flows: dict[str, Flow] = {}
         self.intakes: dict[str, InputNode] = {}
+        self.readable = [name for name, entry in self.entries.items() if entry.role != "output"]
+        self.read = {_base(entry.source) for entry in self.entries.values()}
 
     def graph(self) -> Graph:
         for entry in self.of("input"):
@@ -76,12 +89,17 @@ class _Checker:
         for entry in self.of("output"):
             self.output(entry)
         self.unread()
-        return Graph(
-            self.document.name, self.document.params, self.intakes,
-            {e.name: StepNode(e.name, e.kind, e.options, e.source) for e in order if isinstance(e.options, StepKind)},
-            {e.name: OutputNode(e.name, e.kind, e.options, e.source) for e in self.of("output") if isinstance(e.options, OutputKind)},
-            self.flows,
-        )  # fmt: skip
+        graph = self.assembled(order)
+        for entry in self.of("input"):
+            self.ring(entry, graph)
+        return graph
+
+    def assembled(self, order: list[Entry]) -> Graph:
+        steps = {e.name: StepNode(e.name, e.kind, e.options, e.source)
+                 for e in order if isinstance(e.options, StepKind)}  # fmt: skip
+        outputs = {e.name: OutputNode(e.name, e.kind, e.options, e.source)
+                   for e in self.of("output") if isinstance(e.options, OutputKind)}  # fmt: skip
+        return Graph(self.document.name, self.document.params, self.intakes, steps, outputs, self.flows)
 
     def of(self, role: str) -> list[Entry]:
         return [entry for entry in self.entries.values() if entry.role == role]
@@ -92,9 +110,8 @@ class _Checker:
     def mistake(self, entry: Entry, mistake: Mistake) -> None:
         places = self.document.source.places
         option = mistake.option
-        candidates = (
-            [(*entry.option_path, option), (*entry.path, option), entry.option_path] if option else []
-        )
+        candidates = [(*entry.option_path, option), (*entry.path, option)] if option else []
+        candidates.append(entry.option_path)
         path = next((path for path in candidates if path in places), entry.path)
         named = f"{option}: " if option and option != "from" else ""
         self.report(path, entry, f"{named}{mistake.what}", mistake.hint)
@@ -107,7 +124,7 @@ class _Checker:
             if intake.decode and not kind.decodes:
                 raise Mistake(f"{entry.kind} rows need no decoder", option="decode")
             intake = kind.adjust(intake)
-            self.check_intake(entry, kind, intake)
+            self.check_intake(kind, intake)
         except Mistake as mistake:
             self.mistake(entry, mistake)
             return
@@ -116,29 +133,28 @@ class _Checker:
             intake.row_shape, intake.dtype, intake.columns, intake.rate, (entry.name,), intake.key
         )
 
-    def check_intake(self, entry: Entry, kind: InputKind, intake: Any) -> None:
-        for name in intake.columns or ():
-            if not COLUMN.fullmatch(name):
-                raise Mistake(
-                    f"{name!r} is not a column name", option="fields", hint="letters, digits, _ and ."
-                )
-        if len(set(intake.paths)) < len(intake.fields or ("",)):
-            raise Mistake("a column is named twice", option="fields")
-        if intake.shape is not None and (not intake.shape or min(intake.shape) < 1):
-            raise Mistake("sizes are 1 or more, and there is at least one", option="shape")
+    def check_intake(self, kind: InputKind, intake: Intake) -> None:
+        if intake.fields is not None:
+            check_columns(list(intake.fields), "fields")
+        if intake.shape is not None:
+            check_shape(intake.shape)
         if intake.shape is not None and intake.fields is not None and intake.shape[-1] != len(intake.fields):
-            raise Mistake(
-                f"the last axis of shape {list(intake.shape)} is not {len(intake.fields)} fields",
-                option="shape",
-            )
+            what = f"the last axis of shape {list(intake.shape)} is not {len(intake.fields)} fields"
+            raise Mistake(what, option="shape")
         if intake.key is not None and intake.key not in kind.captures():
-            raise Mistake(
-                f"no capture '{intake.key}' in the source",
-                option="key",
-                hint=near_miss(intake.key, kind.captures()),
-            )
+            hint = near_miss(intake.key, kind.captures())
+            raise Mistake(f"no capture '{intake.key}' in the source", option="key", hint=hint)
         if not 1 <= intake.max_keys <= 65536:
             raise Mistake("must be between 1 and 65536", option="max_keys")
+
+    def ring(self, entry: Entry, graph: Graph) -> None:
+        node, flow = graph.inputs.get(entry.name), self.flows.get(entry.name)
+        if node is None or flow is None or flow.size is None:
+            return
+        size = graph.capacity(entry.name) * flow.size * ITEM_BYTES[node.intake.dtype]
+        if size > MAX_RING_BYTES:
+            what = f"its ring would take {size / 2**20:.0f} MiB, at most {MAX_RING_BYTES >> 20}"
+            self.report(entry.path, entry, what, "a smaller buffer, rate or window")
 
     def ordered(self) -> list[Entry]:
         """Return the steps that can be reached from inputs, in order; report cycles."""
@@ -148,14 +164,14 @@ class _Checker:
         while ready := [entry for entry in waiting if _base(entry.source) in known or self.unknown(entry)]:
             done += ready
             known |= {entry.name for entry in ready}
-            waiting = [entry for entry in waiting if entry not in ready]
+            waiting = [entry for entry in waiting if entry.name not in known]
         for entry in waiting:
             if self.cyclic(entry):
                 self.report((*entry.path, "from"), entry, "it reads, through others, what it makes itself")
         return done
 
     def unknown(self, entry: Entry) -> bool:
-        return _base(entry.source) not in self.entries
+        return _base(entry.source) not in self.readable
 
     def cyclic(self, entry: Entry) -> bool:
         name, seen = _base(entry.source), {entry.name}
@@ -166,16 +182,16 @@ class _Checker:
 
     def upstream(self, entry: Entry) -> Flow | None:
         """Return the flow an entry reads; report a source that does not exist; ``None`` when unknown."""
-        name = _base(entry.source)
+        name, _, port = entry.source.partition(".")
         path = (*entry.path, "from")
-        known = [e.name for e in self.entries.values() if e.role != "output" and e.name != entry.name]
-        if not name or (name in known and self.entries[name].options is None):
+        if not name or (name in self.readable and self.entries[name].options is None):
             return None
-        if name not in known:
+        if name not in self.readable:
+            known = [other for other in self.readable if other != entry.name]
+            self.read.add(closest(name, known) or "")
             self.report(path, entry, f"no input or step '{name}'", near_miss(name, known))
             return None
         ports = getattr(self.entries[name].options, "ports", ())
-        port = entry.source[len(name) + 1 :]
         if port not in (ports or ("",)):
             what = f"'{name}' has no port '{port}'" if port else f"'{name}' has ports; say which"
             self.report(path, entry, what, near_miss(port, ports) if ports else "")
@@ -207,9 +223,9 @@ class _Checker:
             self.mistake(entry, mistake)
 
     def unread(self) -> None:
-        read = {_base(entry.source) for entry in self.entries.values()}
-        for entry in self.entries.values():
-            if entry.role != "output" and entry.name not in read:
+        for name in self.readable:
+            if name not in self.read:
+                entry = self.entries[name]
                 self.report(entry.path, entry, "nothing reads it", "remove it or name it in a 'from'")
 
 

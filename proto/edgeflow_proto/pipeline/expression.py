@@ -8,26 +8,44 @@ never evaluated as Python.
 from __future__ import annotations
 
 import ast
+import math
+import re
 from collections.abc import Iterator
+from typing import Any
 
-from edgeflow_proto.pipeline.problem import Mistake
+from edgeflow_proto.pipeline.problem import Mistake, near_miss, shown
 
 FUNCTIONS = {"abs": 1, "sqrt": 1, "log": 1, "exp": 1, "isnan": 1, "isfinite": 1, "min": 2, "max": 2}
 MAX_LENGTH = 1000
+MAX_DEPTH = 100
 _COMPARE = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod, ast.Pow)
+# Nothing else reaches Python's parser, which warns of some things and is slow to refuse others.
+_TOKENS = re.compile(
+    r"\s*(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?(?!\w)|[^\W\d]\w*|\*\*|[<>=!]=|[-+*/%<>().,])"
+)
 
 
 def parse(text: str) -> ast.expr:
     """Parse an expression; raises Mistake naming what is not part of the language."""
     if len(text) > MAX_LENGTH:
         raise Mistake(f"an expression has at most {MAX_LENGTH} characters")
+    _check_tokens(text.strip())
     try:
         body = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Mistake(f"not an expression: {getattr(error, 'msg', error)}") from None
-    _check(body)
+    _check(body, 1)
     return body
+
+
+def _check_tokens(text: str) -> None:
+    at = 0
+    while at < len(text):
+        match = _TOKENS.match(text, at)
+        if match is None:
+            raise Mistake(f"not part of the expression language: {shown(text[at:].strip())}")
+        at = match.end()
 
 
 def columns(node: ast.expr) -> list[str]:
@@ -37,12 +55,11 @@ def columns(node: ast.expr) -> list[str]:
 
 def column_name(node: ast.expr) -> str | None:
     """Return ``x.mean`` for the nodes that spell it, else ``None``."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        head = column_name(node.value)
-        return None if head is None else f"{head}.{node.attr}"
-    return None
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else None
 
 
 def operands(node: ast.expr) -> list[ast.expr]:
@@ -60,14 +77,34 @@ def operands(node: ast.expr) -> list[ast.expr]:
             return [left, *rest]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if FUNCTIONS.get(name) == len(args):
             return args
-    raise Mistake(f"not part of the expression language: {ast.unparse(node)}")
+    raise _not_part(node)
 
 
-def _check(node: ast.expr) -> None:
+def _not_part(node: ast.expr) -> Mistake:
+    names = [sub.id for sub in [getattr(node, "func", None)] if isinstance(sub, ast.Name)]
+    if names and names[0] in FUNCTIONS:
+        return Mistake(f"{names[0]} takes {FUNCTIONS[names[0]]} of numbers")
+    if names:
+        return Mistake(f"no function '{names[0]}'", hint=near_miss(names[0], FUNCTIONS))
+    return Mistake(f"not part of the expression language: {type(node).__name__}")
+
+
+def _check(node: ast.expr, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise Mistake(f"nested deeper than {MAX_DEPTH}")
     for part in operands(node):
-        _check(part)
+        _check(part, depth + 1)
     if isinstance(node, ast.Attribute) and column_name(node) is None:
-        raise Mistake(f"not a column name: {ast.unparse(node)}")
+        raise Mistake("only a column name has a '.'")
+    if isinstance(node, ast.Constant) and not _is_finite(node.value):
+        raise Mistake("a number is too large")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def _columns(node: ast.expr) -> Iterator[str]:

@@ -7,6 +7,8 @@ import math
 import msgspec
 
 DTYPES = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool")
+ITEM_BYTES = dict(zip(DTYPES, (4, 8, 1, 1, 2, 2, 4, 4, 8, 1), strict=True))
+MAX_COLUMNS = 4096
 
 
 class Flow(msgspec.Struct, frozen=True):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 Path = tuple[str | int, ...]
+
+# Comparing words costs their lengths multiplied: what a hostile file can make of it is bounded.
+_LONGEST_WORD = 40
+_MOST_WORDS = 300
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -54,10 +59,37 @@ class Rejected(ValueError):
         self.problems = problems
 
 
+def clip(text: str, size: int = 300) -> str:
+    """Return `text` fit for one line of a terminal: control characters escaped, at most `size` of it."""
+    if len(text) > size:
+        text = text[: size - 1] + "…"
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message names it: short, in the words of the file rather than Python's."""
+    if value is None:
+        return "an empty value"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict | list | tuple):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return repr(clip(value, 60)) if isinstance(value, str) else clip(repr(value), 60)
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known word `name` was probably meant to be; long words and lists are not searched."""
+    words = sorted(word for word in known if len(word) <= _LONGEST_WORD)
+    if len(name) > _LONGEST_WORD or len(words) > _MOST_WORDS:
+        return None
+    close = difflib.get_close_matches(name, words, n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
 def near_miss(name: str, known: Iterable[str]) -> str:
     """Return a hint naming the known word closest to `name`, or all of them when few."""
     words = sorted(known)
-    close = difflib.get_close_matches(name, words, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean '{close[0]}'?"
+    close = closest(name, words)
+    if close is not None:
+        return f"did you mean '{close}'?"
     return f"known: {', '.join(words)}" if 0 < len(words) <= 12 else ""

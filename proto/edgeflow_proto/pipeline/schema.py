@@ -5,22 +5,26 @@ Every option is converted by itself, so that one mistake does not hide the next.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
 
+from edgeflow_proto.bundle import PIPELINE_NAME
 from edgeflow_proto.pipeline import units
+from edgeflow_proto.pipeline.explain import explain
 from edgeflow_proto.pipeline.kinds.base import DecoderKind, Intake, Kind, Role, kinds
 from edgeflow_proto.pipeline.load import Source, dotted
-from edgeflow_proto.pipeline.problem import Path, Problem, near_miss
+from edgeflow_proto.pipeline.problem import Mistake, Path, Problem, near_miss, shown
 
 VERSION = 1
-NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+NAME = PIPELINE_NAME
 ENTRY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-COLUMN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_PARAM = re.compile(r"\$([A-Za-z_]\w*)")
+MAX_ENTRIES = 256  # in each section
+_PARAM_NAME = re.compile(r"[A-Za-z_]\w*")
+_PARAM = re.compile(r"\$(\$?[A-Za-z_]\w*)")  # $$name is the text $name
 _SECTIONS: dict[str, Role] = {"inputs": "input", "steps": "step", "outputs": "output"}
 _INTAKE = frozenset(field.encode_name for field in msgspec.structs.fields(Intake))
 _TOP = ("edgeflow", "name", "description", "params", *_SECTIONS)
@@ -37,23 +41,30 @@ class Param(msgspec.Struct, frozen=True):
 
     def error(self, value: Any) -> str | None:
         """Say why `value` is not allowed, or return ``None``."""
-        number = isinstance(self.default, (int, float)) and not isinstance(self.default, bool)
-        alike = (
-            isinstance(value, (int, float)) and not isinstance(value, bool)
-            if number
-            else type(value) is type(self.default)
-        )
-        if not alike:
-            return f"{value!r} is not of the same type as the default {self.default!r}"
-        if self.min is not None and value < self.min:
-            return f"{value} is below the minimum {self.min:g}"
-        if self.max is not None and value > self.max:
-            return f"{value} is above the maximum {self.max:g}"
-        return None
+        if _is_number(value) != _is_number(self.default) or isinstance(value, str) != isinstance(
+            self.default, str
+        ):
+            return f"{shown(value)} is not of the same type as the default {shown(self.default)}"
+        return self._bounds_error(value) if self.min is not None or self.max is not None else None
+
+    def _bounds_error(self, value: Any) -> str | None:
+        if not _is_number(value):
+            return "only a number has a minimum and a maximum"
+        low = -math.inf if self.min is None else self.min
+        high = math.inf if self.max is None else self.max
+        if low > high:
+            return f"the minimum {low:g} is above the maximum {high:g}"
+        if value < low:
+            return f"{value} is below the minimum {low:g}"
+        return None if value <= high else f"{value} is above the maximum {high:g}"  # NaN is not below it
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One input, step or output as written, its options typed; they are ``None`` when something is wrong with it."""
+    """One input, step or output as written; `options` are ``None`` when something is wrong with them."""
 
     name: str
     role: Role
@@ -92,99 +103,111 @@ class Reader:
         """Return the document, or ``None`` when the file is not a mapping at all."""
         data = self.source.data
         if not isinstance(data, dict):
-            self.report((), "a pipeline file is a mapping")
+            self.report((), "a pipeline file is a mapping", "begin the file with edgeflow: 1")
             return None
         for key in data.keys() - set(_TOP):
             self.report((key,), f"unknown key '{key}'", near_miss(key, _TOP), where=())
         self._version(data)
+        self._description(data)
         self._params(data.get("params"))
-        entries = {entry.name: entry for section in _SECTIONS for entry in self._section(data, section)}
+        entries: dict[str, Entry] = {}
+        for section in _SECTIONS:
+            self._section(data, section, entries)
         return Document(self.source, self._name(data), self.params, entries)
 
     def _version(self, data: dict[str, Any]) -> None:
         if "edgeflow" not in data:
             self.report((), "no version", "begin the file with edgeflow: 1")
-        elif data["edgeflow"] != VERSION or isinstance(data["edgeflow"], bool):
-            self.report(
-                ("edgeflow",), f"version {data['edgeflow']!r} is not known", f"this is version {VERSION}"
-            )
+        elif type(data["edgeflow"]) is not int or data["edgeflow"] != VERSION:
+            what = f"version {shown(data['edgeflow'])} is not known"
+            self.report(("edgeflow",), what, f"this is version {VERSION}")
 
     def _name(self, data: dict[str, Any]) -> str:
         name = data.get("name")
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            what = "no name" if name is None else f"{name!r} is not a pipeline name"
+            what = "no name" if name is None else f"{shown(name)} is not a pipeline name"
             self.report(("name",), what, "lower-case letters, digits and '-', a letter first, at most 63")
             return "unnamed"
         return name
 
+    def _description(self, data: dict[str, Any]) -> None:
+        text = data.get("description")
+        if text is not None and not isinstance(text, str):
+            self.report(("description",), f"expected text, not {shown(text)}")
+
     def _params(self, data: Any) -> None:
         if data is not None and not isinstance(data, dict):
-            self.report(("params",), "params is a mapping")
+            self.report(("params",), f"expected a mapping of names, not {shown(data)}")
             return
         for name, value in (data or {}).items():
-            path: Path = ("params", name)
-            param = self.struct(Param, value if isinstance(value, dict) else {"default": value}, path, path)
-            if param is not None:
-                self._param(name, param, path)
+            self.params[name] = self._param(name, value)
         for name in self.given.keys() - (data or {}).keys():
             self.report(("params",), f"no parameter '{name}'", near_miss(name, data or {}))
 
-    def _param(self, name: str, param: Param, path: Path) -> None:
+    def _param(self, name: str, spec: Any) -> Any:
+        """Return the value of a parameter; `_BROKEN` when there is something wrong with it."""
+        path: Path = ("params", name)
+        if not _PARAM_NAME.fullmatch(name):
+            self.report(path, f"{shown(name)} is not a name", "letters, digits and '_', a letter first")
+            return _BROKEN
+        param = self.struct(Param, spec if isinstance(spec, dict) else {"default": spec}, path, path)
+        if param is None:
+            return _BROKEN
         value = self.given.get(name, param.default)
         error = param.error(param.default) or param.error(value)
         if error:
             self.report(path, error)
-        self.params[name] = value
+        return _BROKEN if error else value
 
-    def _section(self, data: dict[str, Any], section: str) -> Iterator[Entry]:
+    def _section(self, data: dict[str, Any], section: str, out: dict[str, Entry]) -> None:
         entries = data.get(section)
-        if entries is None and section == "steps":
+        if not entries and (section == "steps" and entries in (None, {})):
             return
         if not isinstance(entries, dict) or not entries:
-            self.report((section,), f"no {section}" if not entries else f"{section} is a mapping of names")
+            what = f"expected a mapping of names, not {shown(entries)}" if entries else f"no {section}"
+            self.report((section,), what, where=(section,) if entries else ())
             return
-        for name, value in entries.items():
+        if len(entries) > MAX_ENTRIES:
+            self.report((section,), f"{len(entries)} entries, at most {MAX_ENTRIES}")
+        for name, value in islice(entries.items(), MAX_ENTRIES):
             entry = self._entry(_SECTIONS[section], (section, name), value)
-            if entry is not None and self._name_free(data, section, name):
-                yield entry
+            # One whose name is taken stays in under a name no entry can have: what it reads is read.
+            out[name if self._name_free(data, section, name) else dotted(entry.path)] = entry
 
     def _name_free(self, data: dict[str, Any], section: str, name: str) -> bool:
         if not ENTRY.fullmatch(name):
-            self.report((section, name), f"{name!r} is not a name", "letters, digits and '_', a letter first")
-            return False
+            what = f"{shown(name)} is not a name"
+            self.report((section, name), what, "letters, digits and '_', a letter first, at most 63")
         for other in list(_SECTIONS)[: list(_SECTIONS).index(section)]:
             if isinstance(data.get(other), dict) and name in data[other]:
                 self.report((section, name), f"'{name}' is also the name of one of the {other}")
                 return False
         return True
 
-    def _entry(self, role: Role, path: Path, value: Any) -> Entry | None:
+    def _entry(self, role: Role, path: Path, value: Any) -> Entry:
+        name = str(path[-1])
         if not isinstance(value, dict):
-            self.report(path, f"{'an' if role != 'step' else 'a'} {role} is a mapping")
-            return None
+            self.report(path, f"expected a mapping, not {shown(value)}")
+            return Entry(name, role, "", None, path, path)
         common = _INTAKE if role == "input" else frozenset(("from",))
         kind = self._kind(role, path, value, common)
-        source = "" if role == "input" else self._source(path, value)
         options = self._options(kinds(role)[kind], value[kind], (*path, kind), path) if kind else None
-        intake = (
-            self._intake(path, {k: v for k, v in value.items() if k in common}) if role == "input" else None
-        )
-        if role == "input" and intake is None:
-            options = None
-        return Entry(str(path[-1]), role, kind or "", options, path, (*path, kind or ""), source, intake)
+        option_path = (*path, kind) if kind else path
+        if role != "input":
+            return Entry(name, role, kind or "", options, path, option_path, self._source(path, value))
+        intake = self._intake(path, {key: value[key] for key in value if key in common})
+        return Entry(name, role, kind or "", options if intake else None, path, option_path, "", intake)
 
     def _kind(self, role: Role, path: Path, value: dict[str, Any], common: frozenset[str]) -> str | None:
         known = kinds(role)
         named = [key for key in value if key in known]
         unknown = [key for key in value if key not in known and key not in common]
         for key in unknown:
-            self.report(
-                (*path, key), f"unknown option '{key}'", near_miss(key, {*known, *common}), where=path
-            )
+            hint = near_miss(key, {*known, *common} if not named else common)
+            self.report((*path, key), f"unknown option '{key}'", hint, where=path)
         if len(named) > 1:
-            self.report(
-                (*path, named[1]), f"two kinds: {' and '.join(named)}", "one entry, one kind", where=path
-            )
+            what = f"{len(named)} kinds: {' and '.join(named)}"
+            self.report((*path, named[1]), what, "one entry, one kind", where=path)
         if not named and not unknown:
             self.report(path, "no kind", near_miss("", known))
         return named[0] if len(named) == 1 else None
@@ -224,7 +247,7 @@ class Reader:
         named = value if isinstance(value, dict) else {value: None} if isinstance(value, str) else {}
         name, options = next(iter(named.items()), ("", None))
         if len(named) != 1 or name not in known:
-            what = f"unknown decoder '{name}'" if len(named) == 1 else "decode names one decoder"
+            what = f"unknown decoder '{name}'" if len(named) == 1 else "decode: expected one decoder"
             self.report(path, what, near_miss(name, known), where=where)
             return None
         decoder = self._options(known[name], options, (*path, name), where)
@@ -235,32 +258,51 @@ class Reader:
     ) -> K | None:
         """Build a struct option by option; report each unknown, missing or wrong one."""
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-        before = len(self.problems)
+        out: dict[str, Any] = {}
         for name in value.keys() - fields.keys():
             self.report((*path, name), f"unknown option '{name}'", near_miss(name, fields), where=where)
-        out: dict[str, Any] = {}
+            out[name] = _BROKEN
         for name, field in fields.items():
             if name in value:
-                out[field.name] = self._option(
-                    field.type, value[name], (at or {}).get(name, (*path, name)), where, name
-                )
+                place = (at or {}).get(name, (*path, name))
+                out[field.name] = self._option(field.type, value[name], place, where, name)
             elif field.required:
                 self.report(path, f"'{name}' is missing", where=where)
-        return kind(**out) if len(self.problems) == before else None
+                out[name] = _BROKEN
+        return None if any(option is _BROKEN for option in out.values()) else kind(**out)
 
     def _option(self, type_: Any, value: Any, path: Path, where: Path, name: str) -> Any:
+        """Return an option as its type; report why it is not one and return `_BROKEN`."""
         try:
-            return msgspec.convert(self._resolve(value), type_, dec_hook=units.decode)
-        except (msgspec.ValidationError, LookupError) as error:
-            what = str(error.args[0]).replace(" - at `$", " at `").removesuffix(" at ``")
-            self.report(path, f"{name}: {what[:1].lower()}{what[1:]}", where=where)
-            return None
+            resolved = self._resolve(value)
+            return msgspec.convert(resolved, type_, dec_hook=units.decode)
+        except Mistake as mistake:
+            self.report(path, f"{name}: {mistake.what}", mistake.hint, where=where)
+        except _BrokenParamError:
+            pass
+        except msgspec.ValidationError as error:
+            for inner, what, hint in explain(type_, resolved) or [((), str(error), "")]:
+                self.report((*path, *inner), f"{dotted((name, *inner))}: {what}", hint, where=where)
+        return _BROKEN
 
     def _resolve(self, value: Any) -> Any:
+        """Put the values of parameters in the place of their names, inside lists and mappings too."""
+        if isinstance(value, list):
+            return [self._resolve(element) for element in value]
+        if isinstance(value, dict):
+            return {key: self._resolve(element) for key, element in value.items()}
         match = _PARAM.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            return value
+        if match is None or match[1].startswith("$"):
+            return value if match is None else match[1]
         if match[1] not in self.params:
-            hint = near_miss(match[1], self.params)
-            raise LookupError(f"no parameter '{match[1]}'" + (f", {hint}" if hint else ""))
+            raise Mistake(f"no parameter '{match[1]}'", hint=near_miss(match[1], self.params))
+        if self.params[match[1]] is _BROKEN:
+            raise _BrokenParamError
         return self.params[match[1]]
+
+
+_BROKEN: Any = object()  # in the place of a value whose mistake has been reported
+
+
+class _BrokenParamError(Exception):
+    """A parameter is named whose own mistake has been reported."""

@@ -6,14 +6,21 @@ from plain data by `decode`, which msgspec calls for types it does not know.
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
-_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([^\W\d]*)\s*")
+from edgeflow_proto.pipeline.problem import shown
+
+_QUANTITY = re.compile(r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?) *([^\W\d]+)")
+_LONGEST = 40  # characters; none needs more
 _TIME = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
 _FREQUENCY = {"mHz": 1e-3, "Hz": 1.0, "kHz": 1e3, "MHz": 1e6}
-_ROWS = {"row", "rows"}
+_ROWS = {"row": 1, "rows": 1}
+
+
+_LONGEST_NS = (1 << 63) - 1  # what fits the int64 times of rows: 292 years
+_MOST_ROWS = 10**12
+_RATES = (1e-6, 1e9)
 
 
 class Duration(int):
@@ -22,10 +29,13 @@ class Duration(int):
     @classmethod
     def parse(cls, value: Any) -> Duration:
         """Read a duration; raises ValueError saying what a duration looks like."""
-        number, unit = _split(value, "a duration such as 5ms or 10 s")
-        if unit not in _TIME or number < 0:
-            raise ValueError(f"expected a duration such as 5ms or 10 s, not {value!r}")
-        return cls(round(number * _TIME[unit]))
+        expected = "a duration such as 5ms or 10 s"
+        ns = _amount(value, _TIME, expected)
+        if ns is None or ns < 0:
+            raise _unexpected(value, expected)
+        if ns > _LONGEST_NS:
+            raise ValueError(f"{value} is too long")
+        return cls(round(ns))
 
     @property
     def seconds(self) -> float:
@@ -39,10 +49,13 @@ class Frequency(float):
     @classmethod
     def parse(cls, value: Any) -> Frequency:
         """Read a frequency; raises ValueError saying what a frequency looks like."""
-        number, unit = _split(value, "a rate such as 100 Hz or 1 kHz")
-        if unit not in _FREQUENCY or number <= 0:
-            raise ValueError(f"expected a rate such as 100 Hz or 1 kHz, not {value!r}")
-        return cls(number * _FREQUENCY[unit])
+        expected = "a rate such as 100 Hz or 1 kHz"
+        hertz = _amount(value, _FREQUENCY, expected)
+        if hertz is None or hertz <= 0:
+            raise _unexpected(value, expected)
+        if not _RATES[0] <= hertz <= _RATES[1]:
+            raise ValueError(f"{value} is out of range: {_RATES[0]:g} to {_RATES[1]:g} Hz")
+        return cls(hertz)
 
 
 class Extent:
@@ -69,25 +82,32 @@ class Extent:
     @classmethod
     def parse(cls, value: Any) -> Extent:
         """Read an extent; raises ValueError saying what an extent looks like."""
+        expected = "a number of rows or a duration such as 2s"
         if isinstance(value, int) and not isinstance(value, bool):
             value = f"{value} rows"
-        number, unit = _split(value, "a number of rows or a duration such as 2s")
-        if unit in _ROWS and number == int(number) and number >= 1:
-            return cls(rows=int(number))
-        if unit in _TIME and number > 0:
-            return cls(ns=round(number * _TIME[unit]))
-        raise ValueError(f"expected a number of rows or a duration such as 2s, not {value!r}")
+        rows = _amount(value, _ROWS, expected)
+        if rows is None:
+            ns = Duration.parse(value) if _amount(value, _TIME, expected) else 0
+            if ns < 1:
+                raise _unexpected(value, expected)
+            return cls(ns=int(ns))
+        if not 1 <= rows <= _MOST_ROWS or rows != int(rows):
+            raise ValueError(f"expected 1 to {_MOST_ROWS:g} whole rows, not {shown(value)}")
+        return cls(rows=int(rows))
 
 
-def _split(value: Any, expected: str) -> tuple[float, str]:
-    match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
-    if match is None or not match[2]:
-        hint = ", with its unit" if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
-        raise ValueError(f"expected {expected}{hint}, not {value!r}")
-    number = float(match[1])
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} is too large")
-    return number, match[2]
+def _amount(value: Any, units: dict[str, Any], expected: str) -> float | None:
+    """Return a quantity in the units' base, or ``None`` when it is of other units."""
+    fits = isinstance(value, str) and len(value) <= _LONGEST
+    match = _QUANTITY.fullmatch(value.strip()) if fits else None
+    if match is None:
+        raise _unexpected(value, expected)
+    return float(match[1]) * units[match[2]] if match[2] in units else None
+
+
+def _unexpected(value: Any, expected: str) -> ValueError:
+    bare = isinstance(value, int | float) and not isinstance(value, bool)
+    return ValueError(f"expected {expected}{', with its unit' if bare else ''}, not {shown(value)}")
 
 
 def decode(kind: type, value: Any) -> Any:

@@ -7,7 +7,8 @@ Kinds are found by entry point (groups `GROUPS`), the built-in ones like anyone 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from typing import ClassVar, Literal, Protocol
@@ -15,12 +16,13 @@ from typing import ClassVar, Literal, Protocol
 import msgspec
 
 from edgeflow_proto.bundle import Signature
-from edgeflow_proto.pipeline.flow import DTYPES, Flow
-from edgeflow_proto.pipeline.problem import Mistake, near_miss
+from edgeflow_proto.pipeline.flow import DTYPES, MAX_COLUMNS, Flow
+from edgeflow_proto.pipeline.problem import Mistake, near_miss, shown
 from edgeflow_proto.pipeline.units import Extent, Frequency
 
 Role = Literal["input", "step", "output", "decoder"]
 Dtype = Literal[DTYPES]  # type: ignore[valid-type]
+COLUMN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 GROUPS: dict[Role, str] = {
     "input": "edgeflow.kinds.inputs",
@@ -139,3 +141,29 @@ def need_axes(flow: Flow, count: int, what: str) -> None:
     """Raise Mistake unless rows have `count` axes (where their shape is known)."""
     if flow.shape is not None and len(flow.shape) != count:
         raise Mistake(f"{what}, but its rows have shape {list(flow.shape)}", option="from")
+
+
+def check_columns(names: Sequence[str], option: str) -> None:
+    """Raise Mistake unless `names` are one or more column names, each there once."""
+    for name in names:
+        if not COLUMN.fullmatch(name):
+            what = f"{shown(name)} is not a column name"
+            raise Mistake(what, option=option, hint="letters, digits, _ and .")
+    if not names or len(set(names)) < len(names):
+        raise Mistake("name each column once, and at least one", option=option)
+    if len(names) > MAX_COLUMNS:
+        raise Mistake(f"{len(names)} columns, at most {MAX_COLUMNS}", option=option)
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Raise Mistake unless `shape` is that of a row: at least one axis, each of at least one value."""
+    if not shape or min(shape) < 1:
+        raise Mistake("sizes are 1 or more, and there is at least one", option="shape")
+
+
+def check_format(name: str, known: Sequence[str], option: str) -> None:
+    """Raise Mistake unless a file's name ends in one of the `known` formats."""
+    head, _, ending = name.rpartition(".")
+    if not head or ending not in known:
+        hint = f"known: {', '.join(known)}"
+        raise Mistake(f"cannot tell the format of {shown(name)}", option=option, hint=hint)

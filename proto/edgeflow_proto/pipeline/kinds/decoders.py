@@ -17,8 +17,10 @@ class Json(DecoderKind, frozen=True, kw_only=True):
 
 
 class Cbor(DecoderKind, frozen=True, kw_only=True):
-    """CBOR (RFC 8949). As JSON; at `samples` also a byte string of packed rows in the input's dtype,
-    little-endian, or a typed array (RFC 8746)."""
+    """CBOR (RFC 8949). As JSON; at `samples` also a byte string or a typed array (RFC 8746).
+
+    A byte string holds packed rows in the input's dtype, little-endian.
+    """
 
     short = "samples"
     samples: str | None = None

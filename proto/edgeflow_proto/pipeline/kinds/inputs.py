@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from edgeflow_proto.pipeline.kinds.base import InputKind, Intake
+from edgeflow_proto.pipeline.kinds.base import InputKind, Intake, check_format
 from edgeflow_proto.pipeline.kinds.decoders import Json
 from edgeflow_proto.pipeline.problem import Mistake
 from edgeflow_proto.pipeline.units import Duration, Frequency
@@ -98,12 +98,7 @@ class File(InputKind, frozen=True, kw_only=True):
 
     def adjust(self, intake: Intake) -> Intake:
         """The ending must be a known format and `rate` stated."""
-        if self.path.rpartition(".")[2] not in FILE_FORMATS:
-            raise Mistake(
-                f"cannot tell the format of {self.path!r}",
-                option="path",
-                hint="known: " + ", ".join(FILE_FORMATS),
-            )
+        check_format(self.path, FILE_FORMATS, "path")
         if intake.rate is None:
             raise Mistake("a file needs a rate", hint="for example rate: 100 Hz")
         if intake.decode:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from edgeflow_proto.bundle import check_file_name
 from edgeflow_proto.pipeline.flow import Flow
-from edgeflow_proto.pipeline.kinds.base import Context, OutputKind, need_columns
+from edgeflow_proto.pipeline.kinds.base import Context, OutputKind, check_format, need_columns
 from edgeflow_proto.pipeline.problem import Mistake
 from edgeflow_proto.pipeline.units import Duration
 
@@ -16,8 +16,10 @@ _CAPTURE = re.compile(r"\{(\w*)\}")
 
 
 class Event(OutputKind, frozen=True, kw_only=True):
-    """An event in the journal per row, in CloudEvents form. `data` names the columns it carries (all by
-    default); `type` is ``<pipeline>.<output>`` unless said."""
+    """An event in the journal per row, in CloudEvents form.
+
+    `data` names the columns it carries (all by default); `type` is ``<pipeline>.<output>`` unless said.
+    """
 
     short: ClassVar[str | None] = "type"
     effect: ClassVar[bool] = False
@@ -31,13 +33,16 @@ class Event(OutputKind, frozen=True, kw_only=True):
             raise Mistake(f"not an event type: {self.type!r}", option="type", hint="letters, digits, . _ -")
         if self.type is not None and self.type.startswith("edgeflow."):
             raise Mistake("types that begin with 'edgeflow.' are EdgeFlow's own", option="type")
-        need_columns(upstream, tuple(self.data or ()), "data") if self.data else None
+        if self.data:
+            need_columns(upstream, tuple(self.data), "data")
 
 
 class Mqtt(OutputKind, frozen=True, kw_only=True):
-    """A message per row. The key's name in braces (``{machine}``) stands for the row's key in the topic. The payload is JSON: `payload` as
-    written, with the columns named in `data` added; both absent means all columns. A message older than
-    `max_age` is dropped and counted."""
+    """A message per row. The key's name in braces (``{machine}``) stands for the row's key in the topic.
+
+    The payload is JSON: `payload` as written, with the columns named in `data` added; both absent means
+    all columns. A message older than `max_age` is dropped and counted.
+    """
 
     short: ClassVar[str | None] = "topic"
     topic: str
@@ -56,20 +61,22 @@ class Mqtt(OutputKind, frozen=True, kw_only=True):
             if name != upstream.key:
                 hint = f"the key is {{{upstream.key}}}" if upstream.key else "the input has no key"
                 raise Mistake(f"no capture '{name}'", option="topic", hint=hint)
-        need_columns(upstream, tuple(self.data), "data") if self.data else None
+        if self.data:
+            need_columns(upstream, tuple(self.data), "data")
 
 
 class File(OutputKind, frozen=True, kw_only=True):
-    """A line per row appended to a file of the device's ``files/<pipeline>/`` folder: csv or jsonl, by ending,
-    with time, key and columns."""
+    """A line per row appended to a file of the device's ``files/<pipeline>/`` folder.
+
+    It holds time, key and columns, as csv or jsonl, by the file's ending.
+    """
 
     short: ClassVar[str | None] = "path"
     path: str
 
     def check(self, upstream: Flow, context: Context) -> None:
         """The ending must be known and the path stay in the folder."""
-        if self.path.rpartition(".")[2] not in ("csv", "jsonl"):
-            raise Mistake(f"cannot tell the format of {self.path!r}", option="path", hint="known: csv, jsonl")
+        check_format(self.path, ("csv", "jsonl"), "path")
         try:
             check_file_name(self.path)
         except ValueError as error:

@@ -8,11 +8,20 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from edgeflow_proto.bundle import Signature, Tensor
+from edgeflow_proto.bundle import Signature, Tensor, check_file_name
 from edgeflow_proto.pipeline import expression
-from edgeflow_proto.pipeline.flow import Flow
-from edgeflow_proto.pipeline.kinds.base import Context, Dtype, StepKind, need_axes, need_columns
-from edgeflow_proto.pipeline.problem import Mistake, near_miss
+from edgeflow_proto.pipeline.flow import MAX_COLUMNS, Flow
+from edgeflow_proto.pipeline.kinds.base import (
+    Context,
+    Dtype,
+    StepKind,
+    check_columns,
+    check_format,
+    check_shape,
+    need_axes,
+    need_columns,
+)
+from edgeflow_proto.pipeline.problem import Mistake, near_miss, shown
 from edgeflow_proto.pipeline.units import Extent
 
 Statistic = Literal["mean", "std", "rms", "min", "max", "peak_to_peak", "kurtosis", "crest"]
@@ -61,6 +70,8 @@ class Stats(StepKind, frozen=True, kw_only=True):
         need_axes(upstream, 2, "needs windows of columns")
         if upstream.columns is None:
             return {"": upstream.having(shape=None, dtype="float32", columns=None, rate=upstream.rate)}
+        if len(upstream.columns) * len(self.functions) > MAX_COLUMNS:
+            raise Mistake(f"makes more than {MAX_COLUMNS} columns", option="functions")
         columns = tuple(f"{column}.{name}" for column in upstream.columns for name in self.functions)
         return {
             "": upstream.having(shape=(len(columns),), dtype="float32", columns=columns, rate=upstream.rate)
@@ -94,19 +105,24 @@ class Python(StepKind, frozen=True, kw_only=True):
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """The declared form; the function must be defined in its file."""
         self._check_function(context)
-        if self.columns is not None and self.shape is not None and self.shape[-1:] != (len(self.columns),):
-            raise Mistake(
-                f"{len(self.columns)} columns do not fit shape {list(self.shape)}", option="columns"
-            )
+        self._check_form()
         columns = None if self.columns is None else tuple(self.columns)
-        shape = self.shape if self.shape is not None else columns and (len(columns),)
-        return {
-            "": upstream.having(shape=shape or None, dtype=self.dtype, columns=columns, rate=upstream.rate)
-        }
+        shape = (len(columns),) if self.shape is None and columns else self.shape
+        return {"": upstream.having(shape=shape, dtype=self.dtype, columns=columns, rate=upstream.rate)}
+
+    def _check_form(self) -> None:
+        if self.columns is not None:
+            check_columns(self.columns, "columns")
+        if self.shape is not None:
+            check_shape(self.shape)
+        if self.columns is not None and self.shape is not None and self.shape[-1] != len(self.columns):
+            what = f"{len(self.columns)} columns do not fit shape {list(self.shape)}"
+            raise Mistake(what, option="columns")
 
     def _check_function(self, context: Context) -> None:
         if not self.module or not all(part.isidentifier() for part in self.function.split(".")):
-            raise Mistake(f"not a function name: {self.function!r}", option="function", hint="module.name")
+            what = f"{shown(self.function)} is not a function's name"
+            raise Mistake(what, option="function", hint="module.name, as in features.spectrum")
         file = self.module.replace(".", "/") + ".py"
         source = context.files.read(file)
         if source is None:
@@ -145,24 +161,28 @@ class Model(StepKind, frozen=True, kw_only=True):
 
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """Rows of the model's output shape without its first (batch) dimension."""
-        if self.file.rpartition(".")[2] not in MODEL_FORMATS:
-            raise Mistake(
-                f"cannot tell the format of {self.file!r}",
-                option="file",
-                hint="known: " + ", ".join(MODEL_FORMATS),
-            )
-        if not 1 <= self.threads <= 64:
-            raise Mistake("must be between 1 and 64", option="threads")
+        self._check_options()
         signature = context.signatures.get(self.file)
         if signature is None:
             return self._unsigned(upstream, context)
         self._check_input(upstream, signature)
         return {"": self._result(upstream, self.chosen(signature), context.entry)}
 
+    def _check_options(self) -> None:
+        check_format(self.file, MODEL_FORMATS, "file")
+        try:
+            check_file_name(self.file)
+        except ValueError as error:
+            raise Mistake(str(error), option="file") from None
+        if self.columns is not None:
+            check_columns(self.columns, "columns")
+        if not 1 <= self.threads <= 64:
+            raise Mistake("must be between 1 and 64", option="threads")
+
     def _unsigned(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         if context.files.read(self.file) is None:
             raise Mistake(f"no file {self.file} beside the pipeline", option="file")
-        columns = tuple(self.columns) if self.columns else None
+        columns = None if self.columns is None else tuple(self.columns)
         shape = None if columns is None else (len(columns),)
         return {"": upstream.having(shape=shape, dtype=None, columns=columns, rate=upstream.rate)}
 
@@ -202,15 +222,15 @@ class Model(StepKind, frozen=True, kw_only=True):
         shape = tuple(tensor.shape[1:]) or (1,)
         if any(size < 0 for size in shape):
             return upstream.having(shape=None, dtype=dtype, columns=None, rate=upstream.rate)
-        columns = tuple(self.columns) if self.columns else default_columns(entry, shape)
+        columns = tuple(self.columns) if self.columns is not None else default_columns(entry, shape)
         if columns is not None and len(columns) != shape[-1]:
-            raise Mistake(f"{len(columns)} columns named, the model gives {shape[-1]}", option="columns")
+            raise Mistake(f"{len(columns)} columns are named, the model gives {shape[-1]}", option="columns")
         return upstream.having(shape=shape, dtype=dtype, columns=columns, rate=upstream.rate)
 
 
 def default_columns(entry: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:
     """Name unnamed results after their step: ``score``, or ``score_0, score_1, …``; tensors stay unnamed."""
-    if len(shape) != 1:
+    if len(shape) != 1 or shape[0] > MAX_COLUMNS:
         return None
     return (entry,) if shape == (1,) else tuple(f"{entry}_{index}" for index in range(shape[0]))
 
@@ -238,9 +258,7 @@ class Threshold(StepKind, frozen=True, kw_only=True):
 
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """Rows as they came at `raised` and `cleared`; one uint8 column at `state`."""
-        if (self.above is None) == (self.below is None):
-            raise Mistake("give either above or below")
-        self._check_clear()
+        self._check_levels()
         need_axes(upstream, 1, "needs rows of columns")
         if self.column is None and upstream.columns is not None and len(upstream.columns) != 1:
             raise Mistake("say which column", option="column", hint=near_miss("", upstream.columns))
@@ -249,12 +267,15 @@ class Threshold(StepKind, frozen=True, kw_only=True):
         state = upstream.having(shape=(1,), dtype="uint8", columns=("state",), rate=upstream.rate)
         return {"raised": passed, "cleared": passed, "state": state}
 
-    def _check_clear(self) -> None:
-        if self.clear is None:
-            return
-        if self.above is not None and self.clear > self.above:
+    def _check_levels(self) -> None:
+        if (self.above is None) == (self.below is None):
+            raise Mistake("give either above or below")
+        for option, level in (("above", self.above), ("below", self.below), ("clear", self.clear)):
+            if level is not None and math.isnan(level):
+                raise Mistake("NaN is no level", option=option)
+        if self.clear is not None and self.above is not None and self.clear > self.above:
             raise Mistake(f"must not be above {self.above:g}", option="clear")
-        if self.below is not None and self.clear < self.below:
+        if self.clear is not None and self.below is not None and self.clear < self.below:
             raise Mistake(f"must not be below {self.below:g}", option="clear")
 
 
