@@ -29,10 +29,14 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Will(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the broker publishes when this device is gone (MQTT 5.0, section 3.1.2.5), retained."""
+    """What the broker publishes when this device is gone (MQTT 3.1.1, section 3.1.2.5), retained.
+
+    When the device is back it publishes `online` there, because a retained will stays for ever otherwise.
+    """
 
     topic: str
     payload: str = "offline"
+    online: str = "online"
 
 
 class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -120,6 +120,14 @@ class InputFailed(Message, frozen=True):
     reason: str
 
 
+class OutputFailed(Message, frozen=True):
+    """An output cannot be made: what reaches it is dropped and counted."""
+
+    pipeline: str
+    output: str
+    reason: str
+
+
 # agentd → link
 
 
@@ -236,6 +244,6 @@ class EffectRow(msgspec.Struct, frozen=True, array_like=True):
 ToWorker = StartWorker | BindReader | Stop
 FromWorker = WorkerReady | WorkerFailed | StepFailed
 ToIo = StartIo | Attach | BindWriter | Detach | Stop
-FromIo = InputFailed
+FromIo = InputFailed | OutputFailed
 ToLink = StartLink | Pipelines | Offered | Stop
 FromLink = Offer | Withdraw

@@ -85,7 +85,10 @@ class _Reader:
 
 
 class RingWriter:
-    """Writes rows. A writer that takes over from a dead one continues at its head and marks the gap."""
+    """Writes rows. A writer that takes over from a dead one continues at its head and marks the gap.
+
+    There is no gap with `lossless`: such a source goes on where it stopped.
+    """
 
     def __init__(self, fd: int, spec: RingSpec) -> None:
         self.spec = spec
@@ -93,7 +96,7 @@ class RingWriter:
         self.head, self._newest, count = _HEADER.unpack_from(self._memory.header)
         self._published = self.head
         self._keys = {self._memory.key_name(i): i for i in range(count)}
-        self._gap: Gap | None = Gap.RESTART if self.head else None
+        self._gap: Gap | None = Gap.RESTART if self.head and not spec.lossless else None
         self._readers: dict[str, _Reader] = {}
 
     def bind(self, ready: int, credit: int | None = None, reader: str = "live") -> None:
@@ -121,6 +124,11 @@ class RingWriter:
         self._keys[name] = index
         self._store()
         return index
+
+    @property
+    def newest(self) -> int:
+        """Time of the newest row, 0 before the first."""
+        return int(self._newest)
 
     def gap(self, reason: Gap) -> None:
         """Mark the next row: rows are missing before it."""

@@ -196,12 +196,17 @@ class Agent:
 
     def _heard_io(self, message: object) -> None:
         if isinstance(message, messages.InputFailed):
-            pipeline = self._pipelines.by_name.get(message.pipeline)
-            if pipeline is not None:
-                pipeline.errors[f"inputs.{message.input}"] = message.reason
-                self._pipelines.changed = True
-            data = {"pipeline": message.pipeline, "input": message.input, "reason": message.reason}
-            self._tell("input.failed", "error", data)
+            self._end_failed(message.pipeline, "input", message.input, message.reason)
+        elif isinstance(message, messages.OutputFailed):
+            self._end_failed(message.pipeline, "output", message.output, message.reason)
+
+    def _end_failed(self, name: str, role: str, end: str, reason: str) -> None:
+        """An input or output of a pipeline cannot be served; the others are."""
+        pipeline = self._pipelines.by_name.get(name)
+        if pipeline is not None:
+            pipeline.errors[f"{role}s.{end}"] = reason
+            self._pipelines.changed = True
+        self._tell(f"{role}.failed", "error", {"pipeline": name, role: end, "reason": reason})
 
     def _heard_link(self, message: object) -> None:
         if isinstance(message, messages.Offer):

@@ -1,0 +1,106 @@
+"""The port of decoders, and the checks that all of them share.
+
+A payload is taken whole or refused whole. Numbers are numbers of the input's dtype: a boolean or a text
+is not one, nothing is rounded or wrapped, and NaN and infinities are refused. Fields nobody asked for
+are ignored, because sensors send more than one pipeline uses; a declared field that is absent is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow_agent.core.batch import Values
+from edgeflow_proto.pipeline.kinds.base import DecoderKind, Intake
+
+GROUP = "edgeflow.decoders"
+
+
+class DecodeError(ValueError):
+    """A payload is refused. `reason` is one word of few, to count by; `detail` is for people.
+
+    Reasons: json, cbor, raw (not that format at all), type (not a number, say), shape (a wrong number of
+    values), range (not a number of the input's dtype), nan (NaN or infinity), missing_field, size.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Decoder(Protocol):
+    """Turns payloads into samples. It remembers nothing between calls."""
+
+    def decode(self, payload: bytes) -> Values:
+        """Return ``(n, *row_shape)`` of the input's dtype, oldest first; raises DecodeError.
+
+        The array may be a read-only view of the payload. Payloads are hostile: whatever they hold, the time
+        and memory taken are in proportion to their length.
+        """
+
+
+DecoderFactory = Callable[[Any, Intake], Decoder]  # options, intake; raises ValueError
+
+
+def decoder(name: str) -> DecoderFactory:
+    """Return the installed decoder of that name; raises LookupError."""
+    for point in entry_points(group=GROUP, name=name):
+        factory: DecoderFactory = point.load()
+        return factory
+    raise LookupError(f"no decoder '{name}' is installed")
+
+
+def decoder_of(options: DecoderKind, intake: Intake) -> Decoder:
+    """Return the decoder for options as a pipeline states them; raises LookupError or ValueError."""
+    return decoder(name_of(options))(options, intake)
+
+
+def name_of(options: DecoderKind) -> str:
+    """Return the name under which a decoder's options are registered; raises LookupError."""
+    from edgeflow_proto.pipeline.kinds.base import kinds
+
+    for name, kind in kinds("decoder").items():
+        if type(options) is kind:
+            return name
+    raise LookupError(f"{type(options).__name__} is not a decoder")
+
+
+def narrowed(values: Values, dtype: npt.DTypeLike) -> Values:
+    """Return numbers as `dtype`, all of them unchanged but for float precision; raises DecodeError."""
+    to = np.dtype(dtype)
+    if values.dtype.kind == "f":
+        _check_finite(values)
+    if values.dtype.newbyteorder("=") == to:
+        return values
+    if (
+        to.kind not in "iuf"
+        or (values.dtype.kind == "f" and to.kind != "f")
+        or values.dtype.kind not in "iuf"
+    ):
+        raise DecodeError("type", f"{values.dtype.name} where {to.name} is expected")
+    _check_range(values, to)
+    return values.astype(to)
+
+
+def _check_finite(values: Values) -> None:
+    if not np.isfinite(values).all():
+        raise DecodeError("nan", "NaN or infinity")
+
+
+def _check_range(values: Values, to: np.dtype[Any]) -> None:
+    limits = np.finfo(to) if to.kind == "f" else np.iinfo(to)
+    if values.size and not (limits.min <= values.min() and values.max() <= limits.max):
+        raise DecodeError("range", f"{values.min()} to {values.max()} does not fit {to.name}")
+
+
+def shaped(values: Values, row_shape: tuple[int, ...]) -> Values:
+    """Return flat numbers as whole rows; raises DecodeError when they do not come out even."""
+    size = int(np.prod(row_shape))
+    if not values.size or values.size % size:
+        raise DecodeError("shape", f"{values.size} values are not rows of {size}")
+    return values.reshape(-1, *row_shape)

@@ -1,0 +1,78 @@
+"""The port of outputs that act: what one is given, and what it must do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from edgeflow_agent.core.board import Slot, labelled
+from edgeflow_agent.core.broker import Broker
+from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.core.limited import LimitedLog
+from edgeflow_agent.core.messages import EffectRow
+
+GROUP = "edgeflow.outputs"
+log = logging.getLogger("edgeflow.io")
+
+
+class Account:
+    """What became of the rows of one output: each is counted once as done or once, by reason, as dropped."""
+
+    def __init__(self, pipeline: str, output: str, slot: Slot) -> None:
+        self._slot = slot
+        self._labels = {"pipeline": pipeline, "output": output}
+        self._done = slot.counter(labelled("effects_done_total", **self._labels))
+        self._log = LimitedLog(log, f"{pipeline}: outputs.{output}: dropped")
+
+    def done(self, count: int = 1) -> None:
+        """Count rows that were carried out."""
+        self._done.add(count)
+
+    def dropped(self, reason: str, detail: str, count: int = 1) -> None:
+        """Count rows that were not."""
+        self._slot.counter(labelled("effects_dropped_total", **self._labels, reason=reason)).add(count)
+        self._log.note(reason, detail, boottime_ns(), count)
+
+    def turn(self, now: int) -> None:
+        """Write the log lines that are due."""
+        self._log.turn(now)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputContext:
+    """What an output is made from besides its options."""
+
+    pipeline: str
+    name: str
+    folder: Path  # where this pipeline's file outputs lie; it may not be there yet
+    account: Account
+    broker: Callable[[str], Broker]  # by name in the device's settings; raises LookupError
+
+
+class Output:
+    """An end of the graph that acts. One thread serves all: nothing here may block."""
+
+    idle = True  # whether nothing waits to be carried out
+
+    def carry_out(self, row: EffectRow) -> None:
+        """Take a row, in order; it is carried out now or at a later `turn`, or dropped and counted."""
+        raise NotImplementedError
+
+    def turn(self, now: int) -> None:
+        """Called at the end of each turn of the loop; `now` is CLOCK_BOOTTIME ns."""
+
+    def close(self) -> None:
+        """Let go of everything; what still waits is dropped and counted."""
+
+
+OutputFactory = Callable[[Any, OutputContext], Output]  # options, context; raises ValueError, LookupError
+
+
+def outputs(kinds: Iterable[str]) -> dict[str, OutputFactory]:
+    """Return the implementations of those kinds that are installed; the others are not even imported."""
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    return {kind: points[kind].load() for kind in set(kinds) & points.keys()}

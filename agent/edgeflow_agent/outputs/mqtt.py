@@ -1,0 +1,118 @@
+"""The mqtt output: a message per row, kept for a bounded time and number while the broker is away."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from edgeflow_agent.core import clock
+from edgeflow_agent.core.broker import Message
+from edgeflow_agent.core.messages import EffectRow
+from edgeflow_agent.outputs.base import Output, OutputContext
+from edgeflow_proto.event import wall_time
+from edgeflow_proto.pipeline.kinds.outputs import Mqtt
+
+MAX_WAITING = 1000  # messages; the oldest go first
+_CAPTURE = re.compile(r"\{\w*\}")
+_WILDCARDS = re.compile(r"[+#\0]")
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    message: Message
+    t: int  # of its row
+
+
+class MqttOutput(Output):
+    """Publishes in order.
+
+    At QoS 1 a message is done when the broker says so, and is sent again when the connection was lost before
+    that: the broker may get it twice.
+    """
+
+    def __init__(self, options: Mqtt, context: OutputContext) -> None:
+        """Raises LookupError when there is no such broker."""
+        self._options = options
+        self._account = context.account
+        self._broker = context.broker(options.broker)
+        self._queue: deque[_Waiting] = deque()
+        self._sent: dict[int, _Waiting] = {}  # and not acknowledged, by number
+        self._number = 0
+        self._session = 0
+
+    @property
+    def idle(self) -> bool:  # type: ignore[override]
+        """Whether nothing waits to be carried out."""
+        return not self._queue and not self._sent
+
+    def carry_out(self, row: EffectRow) -> None:
+        """Queue a row's message."""
+        topic = _CAPTURE.sub(lambda _: row.key, self._options.topic)
+        if _WILDCARDS.search(topic):
+            self._account.dropped("topic", f"not a topic to publish to: {topic!r}")
+            return
+        message = Message(topic, payload_of(self._options, row), self._options.qos, self._options.retain)
+        self._queue.append(_Waiting(message, row.t))
+        if len(self._queue) > MAX_WAITING:
+            self._queue.popleft()
+            self._account.dropped("full", f"more than {MAX_WAITING} messages wait for the broker")
+
+    def turn(self, now: int) -> None:
+        """Publish what the broker takes; drop what is too old."""
+        if self._broker.session != self._session:
+            self._session = self._broker.session
+            self._queue.extendleft(reversed(self._sent.values()))
+            self._sent.clear()
+        while self._queue:
+            if now - self._queue[0].t > self._options.max_age:
+                self._queue.popleft()
+                self._account.dropped("max_age", f"older than {self._options.max_age * 1e-9:g} s")
+            elif not self._publish(self._queue[0]):
+                return
+        self._account.turn(now)
+
+    def _publish(self, waiting: _Waiting) -> bool:
+        self._number += 1
+        self._sent[self._number] = waiting
+        if not self._broker.publish(waiting.message, self._done(self._number)):
+            del self._sent[self._number]
+            return False
+        self._queue.popleft()
+        return True
+
+    def _done(self, number: int) -> Callable[[], None]:
+        def done() -> None:
+            if self._sent.pop(number, None) is not None:
+                self._account.done()
+
+        return done
+
+    def close(self) -> None:
+        """Drop what waits."""
+        left = len(self._queue) + len(self._sent)
+        self._queue.clear()
+        self._sent.clear()
+        if left:
+            self._account.dropped("closed", "the pipeline was stopped", left)
+
+
+def payload_of(options: Mqtt, row: EffectRow) -> bytes:
+    """Return a row's payload as JSON; NaN becomes null.
+
+    It is what the pipeline says with the columns it names, else all columns with `time` and, where there is
+    one, `key`.
+    """
+    content: dict[str, Any]
+    if options.payload is None and options.data is None:
+        content = {"time": wall_time(row.t + clock.now().offset_ns), **row.data}
+        if row.key:
+            content = {"key": row.key, **content}
+    else:
+        columns = {name: row.data[name] for name in options.data or () if name in row.data}
+        content = {**(options.payload or {}), **columns}
+    return msgspec.json.encode(content)
