@@ -1,4 +1,4 @@
-"""The `edgeflow` command. Each subcommand is a module of `edgeflow_tools.commands`, imported when it is asked for.
+"""The `edgeflow` command. Each subcommand is a module of `edgeflow_tools.commands`, imported on demand.
 
 Results go to standard output, progress and notes to standard error. Exit code 0: all is well; 1: it was
 done, and what was looked at is not well; 2: it could not be done.
@@ -34,7 +34,9 @@ class Commands(click.Group):
         return command
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="edgeflow", message="edgeflow %(version)s")
 def edgeflow() -> None:
     """Run sensor pipelines with models on small devices, and look after them.

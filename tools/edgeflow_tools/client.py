@@ -15,14 +15,16 @@ from typing import IO, Any
 import msgspec
 
 from edgeflow_proto.pipeline.problem import Problem
-from edgeflow_tools.terminal import UNWELL, Failure, note
+from edgeflow_tools.terminal import Failure, Unwell, note
 
 DEVICE, RELAY = "device", "relay"
 _DEFAULTS = {
     DEVICE: ("EDGEFLOW_DEVICE", "http://127.0.0.1:7080"),
     RELAY: ("EDGEFLOW_RELAY", "http://127.0.0.1:7000"),
 }
+TAR = "application/x-tar"
 TIMEOUT_S = 30.0
+TRANSFER_S = 300.0  # of a bundle
 STREAM_TIMEOUT_S = 60.0  # a stream says at least that it is there more often than that
 RETRY_S = 1.0
 
@@ -46,6 +48,10 @@ class Server:
     def put(self, path: str, body: bytes, content_type: str, timeout: float = TIMEOUT_S) -> Any:
         """Put a body at a path and return the answer."""
         return self._json("PUT", path, body, {"Content-Type": content_type}, timeout)
+
+    def put_json(self, path: str, value: Any) -> Any:
+        """Put a value at a path as JSON and return the answer."""
+        return self.put(path, json.dumps(value).encode(), "application/json")
 
     def _json(
         self,
@@ -84,22 +90,22 @@ class Server:
         told = answer if isinstance(answer, dict) else {}
         problems = told.get("problems")
         if isinstance(problems, list) and problems:
-            return Failure("\n".join(map(_line, problems)), UNWELL, problems=problems)
-        return Failure(f"{self.url}: {told.get('error') or f'{error.code} {error.reason}'}", UNWELL)
+            return Unwell("\n".join(map(_line, problems)), problems=problems)
+        return Unwell(f"{self.url}: {told.get('error') or f'{error.code} {error.reason}'}")
 
     def stream(self, path: str, **query: str | int | None) -> Iterator[Any]:
         """Yield the messages of a stream of server-sent events, over lost connections too, for ever.
 
         Raises Failure when the first connection cannot be made.
         """
-        last, told = "", True
-        first = self._connect(path, query, last)
+        last, told = "", False
+        body: IO[bytes] | None = self._connect(path, query, last)
         while True:
             try:
-                with first or self._connect(path, query, last) as body:
-                    first = None
-                    told = False
-                    for last, data in messages(body, last):
+                with body or self._connect(path, query, last) as stream:
+                    body, told = None, False
+                    for number, data in messages(stream, last):
+                        last = number
                         if data:
                             yield json.loads(data)
             except (OSError, HTTPException, Failure) as error:
@@ -114,7 +120,10 @@ class Server:
 
 
 def messages(body: IO[bytes], last: str) -> Iterator[tuple[str, str]]:
-    """Yield ``(last id, data)`` of each server-sent event (HTML standard, section 9.2.6); data may be empty."""
+    """Yield ``(last id, data)`` of each server-sent event; data may be empty.
+
+    Source: HTML standard, section 9.2.6.
+    """
     data: list[str] = []
     for raw in body:
         line = raw.decode("utf-8", "replace").rstrip("\r\n")

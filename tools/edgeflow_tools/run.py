@@ -120,7 +120,7 @@ class Run:
         for output, rows in self._runtime.push(name, batch):
             self.outputs[output] += len(rows)
             if output in self._events:
-                for block in self._events[output].blocks([rows], lambda key: "", CLOCK, 0):
+                for block in self._events[output].blocks([rows], lambda _: "", CLOCK, 0):
                     yield from events(block, 1, JOURNAL, DEVICE, self.graph.name)
 
     def _numbered(self, found: Iterator[Event]) -> Iterator[Event]:
@@ -151,7 +151,11 @@ class Run:
     def _passed(self, edge: str) -> int:
         """Return how many rows an edge carried: what any of its readers was given."""
         reader = next(self.graph.readers(edge))
-        return self.tally.steps[reader.name].rows if reader.name in self.tally.steps else self.outputs[reader.name]
+        return (
+            self.tally.steps[reader.name].rows
+            if reader.name in self.tally.steps
+            else self.outputs[reader.name]
+        )
 
     @property
     def effects(self) -> dict[str, int]:

@@ -41,9 +41,16 @@ def figures(run: Run, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
     rows = sum(run.rows.values())
     return {
-        "rows": run.rows, "rejected": run.rejected, "windows": run.windows, "inferences": run.inferences, "events": run.event_count,
-        "effects": run.effects, "seconds": round(seconds, 6), "rows_per_second": round(rows / seconds, 1), "steps": steps,
-    }  # fmt: skip
+        "rows": run.rows,
+        "rejected": run.rejected,
+        "windows": run.windows,
+        "inferences": run.inferences,
+        "events": run.event_count,
+        "effects": run.effects,
+        "seconds": round(seconds, 6),
+        "rows_per_second": round(rows / seconds, 1),
+        "steps": steps,
+    }
 
 
 def failures(run: Run) -> Iterator[str]:
@@ -62,10 +69,17 @@ def show(run: Run, seconds: float) -> None:
     """Print the summary on standard error."""
     console = Console(stderr=True, highlight=False)
     rows = sum(run.rows.values())
-    parts = [f"{rows:,} rows in", f"{run.windows:,} windows", f"{run.inferences:,} inferences", f"{run.event_count:,} events"]
+    parts = [
+        f"{rows:,} rows in",
+        f"{run.windows:,} windows",
+        f"{run.inferences:,} inferences",
+        f"{run.event_count:,} events",
+    ]
     console.print(f"{', '.join(parts)}; {rows / seconds:,.0f} rows/s over {seconds:.2f} s", soft_wrap=True)
     for name, count in run.effects.items():
-        console.print(f"outputs.{name}: {count:,} rows reached it; nothing is put out in a run", soft_wrap=True)
+        console.print(
+            f"outputs.{name}: {count:,} rows reached it; nothing is put out in a run", soft_wrap=True
+        )
     if run.tally.steps:
         console.print(_table(run))
 

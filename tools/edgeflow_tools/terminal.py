@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import IO, Any
 
 import click
@@ -14,14 +14,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 
 class Failure(click.ClickException):
-    """Ends the command: the lines go to standard error and, with ``--json``, an object to standard output.
+    """What was asked for could not be done. The message may have several lines; it goes to standard error.
 
-    `details` are that object's members besides ``error``.
+    With ``--json`` an object goes to standard output too: the message as ``error``, and `details`.
     """
 
-    def __init__(self, message: str, code: int = UNDONE, **details: Any) -> None:
+    exit_code = UNDONE
+
+    def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
-        self.exit_code = code
         self._details = details
         context = click.get_current_context(silent=True)
         self._as_json = context is not None and bool(context.params.get("as_json"))
@@ -33,6 +34,19 @@ class Failure(click.ClickException):
             emit({"error": self.message, **self._details})
 
 
+class Unwell(Failure):
+    """It was done, and what it was done with is not well."""
+
+    exit_code = UNWELL
+
+
+def problems(found: Sequence[Any], kind: type[Failure] = Unwell) -> Failure:
+    """Return the failure that lists problems of a document, one a line."""
+    import msgspec
+
+    return kind("\n".join(map(str, found)), problems=msgspec.to_builtins(found))
+
+
 def emit(value: Any, *, err: bool = False) -> None:
     """Print a result as one line of JSON."""
     click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")), err=err)
@@ -41,11 +55,3 @@ def emit(value: Any, *, err: bool = False) -> None:
 def note(text: str) -> None:
     """Tell whoever watches."""
     click.echo(text, err=True)
-
-
-def problems(found: Iterable[Any], code: int = UNWELL) -> Failure:
-    """Return the failure that lists problems of a document, one a line."""
-    import msgspec
-
-    listed = list(found)
-    return Failure("\n".join(map(str, listed)), code, problems=msgspec.to_builtins(listed))

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeflow_tools.terminal import UNDONE, UNWELL, Failure, emit, json_option, problems
+from edgeflow_tools.terminal import Failure, Unwell, emit, json_option, problems
 
 if TYPE_CHECKING:
     from edgeflow_agent.config import Settings
 
 
-@click.command()
+@click.command(epilog="Example: edgeflow agent --config /etc/edgeflow/device.yaml")
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 @json_option
 def command(config: Path | None, as_json: bool) -> None:
     """Run the agent on this device until SIGTERM or Ctrl-C.
-
-    \b
-      edgeflow agent --config /etc/edgeflow/device.yaml
 
     Pipelines come from the folder pipelines.d beside the settings, from `edgeflow deploy`, or from a relay.
     """
@@ -44,7 +41,7 @@ def _settings(config: Path | None) -> Settings:
     try:
         return read(config)
     except Rejected as rejected:
-        raise problems(rejected.problems, UNDONE) from None
+        raise problems(rejected.problems, Failure) from None
     except OSError as error:
         raise Failure(f"{config}: {error.strerror}") from None
 
@@ -57,6 +54,6 @@ def _run(settings: Settings, config: Path | None) -> None:
     try:
         agentd.main(settings, config.absolute() if config else None)
     except agentd.AlreadyRunning as error:
-        raise Failure(str(error), UNWELL) from None
+        raise Unwell(str(error)) from None
     except (StateError, JournalError, OSError) as error:
         raise Failure(f"the agent cannot use its store {settings.data}: {error}") from error

@@ -9,14 +9,11 @@ import click
 from edgeflow_tools.terminal import UNWELL, emit, json_option
 
 
-@click.command()
+@click.command(epilog="Example: edgeflow check bearing.yaml pump/")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
 def command(files: tuple[Path, ...], as_json: bool) -> None:
     """Check pipeline files, or folders that hold a pipeline.yaml.
-
-    \b
-      edgeflow check bearing.yaml pump/
 
     Prints every mistake as file:line:col: where: what (hint), and nothing when there is none. Models are
     opened, so that a file no runtime here can use is found; the Python beside a pipeline is read but not run.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,21 +16,20 @@ if TYPE_CHECKING:
 _EXTRA = ("sqlalchemy", "alembic", "aiosqlite")
 
 
-@click.command()
+@click.command(epilog="Example: edgeflow relay --data /var/lib/edgeflow-relay --broker 127.0.0.1:1883")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback only, for now.")
-@click.option("--http-port", type=click.IntRange(0, 65535), default=7000, show_default=True, help="0 takes a free one.")
-@click.option("--grpc-port", type=click.IntRange(0, 65535), default=7001, show_default=True, help="What devices dial.")
+@click.option(
+    "--http-port", type=click.IntRange(0, 65535), default=7000, show_default=True, help="0 takes a free one."
+)
+@click.option(
+    "--grpc-port", type=click.IntRange(0, 65535), default=7001, show_default=True, help="What devices dial."
+)
 @click.option("--data", default="relay-data", show_default=True, help="Folder of its database and files.")
 @click.option("--broker", metavar="HOST:PORT", help="MQTT broker that events are mirrored to.")
 @click.option("--fleet", default="default", show_default=True, help="Name in the topics of the mirror.")
 @json_option
-def command(
-    host: str, http_port: int, grpc_port: int, data: str, broker: str | None, fleet: str, as_json: bool
-) -> None:
+def command(as_json: bool, **options: Any) -> None:
     """Run the relay until SIGTERM or Ctrl-C.
-
-    \b
-      edgeflow relay --data /var/lib/edgeflow-relay --broker 127.0.0.1:1883
 
     It takes no connections from other machines: devices and operators have no identity yet.
     """
@@ -40,9 +39,7 @@ def command(
     from edgeflow_relay.settings import Settings, SettingsError
 
     try:
-        settings = Settings(
-            host=host, http_port=http_port, grpc_port=grpc_port, data=data, broker=broker, fleet=fleet
-        )
+        settings = Settings(**options)
     except SettingsError as error:
         raise Failure(str(error)) from None
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")

@@ -10,27 +10,28 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from edgeflow_tools.terminal import UNWELL, Failure, emit, json_option, note, problems
+from edgeflow_tools.terminal import Failure, Unwell, emit, json_option, note, problems
 
 if TYPE_CHECKING:
     from edgeflow_tools.pipelines import Checked
     from edgeflow_tools.run import Run
 
 
-@click.command()
+@click.command(epilog="Example: edgeflow run bearing.yaml --input accel=accel.npy --out events.jsonl")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--input", "inputs", metavar="NAME=PATH", multiple=True, help="A recording: csv, npy, wav or jsonl.")
+@click.option(
+    "--input", "inputs", metavar="NAME=PATH", multiple=True, help="A recording: csv, npy, wav or jsonl."
+)
 @click.option("--param", "params", metavar="NAME=VALUE", multiple=True, help="A parameter's value.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write events here, not to stdout.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write events here, not to stdout."
+)
 @click.option("--speed", type=click.Choice(["max", "1x"]), default="max", show_default=True)
 @json_option
 def command(
     file: Path, inputs: tuple[str, ...], params: tuple[str, ...], out: Path | None, speed: str, as_json: bool
 ) -> None:
     """Run a pipeline on recorded files, in this process, with no agent and no broker.
-
-    \b
-      edgeflow run bearing.yaml --input accel=accel.npy --out events.jsonl
 
     Each --input takes the place of a source. Events come as JSON lines, on standard output unless --out is
     given; a summary follows on standard error (with --json as JSON; on standard output if that is free).
@@ -81,7 +82,7 @@ def _set_up(checked: Checked) -> Run:
         models = model_digests(checked.graph, manifest)
         return Run(checked.graph, checked.file.parent, manifest.digest, models)
     except PlanError as error:
-        raise Failure(f"{checked.file}: {error}", UNWELL) from None
+        raise Unwell(f"{checked.file}: {error}") from None
     except (ValueError, OSError) as error:
         raise Failure(f"{checked.file}: {error}") from None
 
@@ -97,7 +98,9 @@ def _recordings(run: Run, checked: Checked, given: dict[str, str]) -> dict[str, 
             hint = near_miss(name, run.graph.inputs)
             raise Failure(f"{checked.file}: no input '{name}' ({hint})")
     nodes = run.graph.inputs
-    found = {name: folder / node.options.path for name, node in nodes.items() if isinstance(node.options, File)}
+    found = {
+        name: folder / node.options.path for name, node in nodes.items() if isinstance(node.options, File)
+    }
     found |= {name: Path(path) for name, path in given.items()}
     if not found:
         raise Failure(f"{checked.file}: no recording; give --input {next(iter(run.graph.inputs))}=PATH")

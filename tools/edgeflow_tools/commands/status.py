@@ -11,14 +11,11 @@ from edgeflow_tools.terminal import UNWELL, emit, json_option
 RUNNING = "running"
 
 
-@click.command()
+@click.command(epilog="Example: edgeflow status --device http://127.0.0.1:7080")
 @click.option("--device", metavar="URL", help="Default: EDGEFLOW_DEVICE, else http://127.0.0.1:7080.")
 @json_option
 def command(device: str | None, as_json: bool) -> None:
     """Show a device, its pipelines and its way to the relay.
-
-    \b
-      edgeflow status --device http://127.0.0.1:7080
 
     Exit code 1 says that a pipeline is not running.
     """
@@ -39,7 +36,7 @@ def _show(about: dict[str, Any], pipelines: list[dict[str, Any]]) -> None:
 
     host = about["host"]
     tables.facts(
-        ("device", f"{about['device']} (fleet {about['fleet']}), EdgeFlow {about['version']} on {about['machine']}"),
+        ("device", f"{about['device']} of fleet {about['fleet']}, EdgeFlow {about['version']}, {about['machine']}"),
         ("clock", f"{about['time']}, {about['clock_quality']}; up {tables.duration(about['uptime_s'])}"),
         ("host", f"CPU {host['cpu_percent']:.0f} %, {tables.size(host['memory_available'])} memory and "
                  f"{tables.size(host['disk_free'])} disk free"),
@@ -66,7 +63,14 @@ def _row(pipeline: dict[str, Any]) -> tuple[str, ...]:
     names = ("rows_total", "inferences_total", "events_total", "rows_lost_total")
     counts = (f"{_total(pipeline['counters'], name):,}" for name in names)
     latency = "" if p99 is None else f"{p99 / 1e3:,.1f} ms"
-    return (pipeline["name"], pipeline["state"], pipeline["origin"], *counts, f"{pipeline['restarts']:,}", latency)
+    return (
+        pipeline["name"],
+        pipeline["state"],
+        pipeline["origin"],
+        *counts,
+        f"{pipeline['restarts']:,}",
+        latency,
+    )
 
 
 def _total(counters: dict[str, int], name: str) -> int:
