@@ -1,7 +1,7 @@
 """The database: opened, brought to the newest form, written by one thread.
 
-SQLite has one writer at a time anyway. A synchronous driver in a thread of its own beats an asynchronous one (which has a
-thread per connection beneath) and makes groups of writes simple: whatever waits goes into one
+SQLite has one writer at a time anyway. A synchronous driver in a thread of its own beats an asynchronous one
+(which has a thread per connection beneath) and makes groups of writes simple: whatever waits goes into one
 transaction, and everybody who waits hears of the same commit. ``synchronous=FULL``: what was acknowledged
 is on disk.
 """
@@ -40,10 +40,9 @@ class Database:
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=4 * MAX_GROUP)
         self._thread = threading.Thread(target=self._write, name="database", daemon=True)
         self._thread.start()
-        self.written = asyncio.Event()
 
     async def write(self, job: Write[T]) -> T:
-        """Run `job` in a transaction, perhaps with others'; returns after the commit, raises what it raised."""
+        """Run `job` in a transaction, perhaps with others'; returns after the commit, raises its error."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         while True:
