@@ -1,0 +1,1 @@
+"""How the models of the examples are trained, measured and written; see ../README.md."""
