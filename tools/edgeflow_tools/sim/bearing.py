@@ -133,7 +133,7 @@ class Sensor:
 
 def connect(host: str, port: int) -> Client:
     """Return a connected client; it reconnects by itself, and forgets no message meanwhile."""
-    client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+    client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
     client.max_queued_messages_set(0)
     client.reconnect_delay_set(1, 2)
     client.connect(host, port)
