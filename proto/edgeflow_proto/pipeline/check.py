@@ -77,14 +77,14 @@ class _Checker:
         self.problems: list[Problem] = []
         self.flows: dict[str, Flow] = {}
         self.intakes: dict[str, InputNode] = {}
-        self.readable = [name for name, entry in self.entries.items() if entry.role != "output"]
+        self.readable = [n for n, entry in self.entries.items() if entry.role != "output" and "." not in n]
         self.read = {_base(entry.source) for entry in self.entries.values()}
 
     def graph(self) -> Graph:
         for entry in self.of("input"):
             self.input(entry)
         order = self.ordered()
-        for entry in order:
+        for entry in [*order, *(entry for entry in self.of("step") if entry not in order)]:
             self.step(entry)
         for entry in self.of("output"):
             self.output(entry)
@@ -180,30 +180,30 @@ class _Checker:
             name = _base(self.entries[name].source)
         return name == entry.name
 
-    def upstream(self, entry: Entry) -> Flow | None:
-        """Return the flow an entry reads; report a source that does not exist; ``None`` when unknown."""
+    def upstream(self, entry: Entry) -> Flow:
+        """Return the flow an entry reads, one of which nothing is known where its source has a mistake."""
+        self.check_source(entry)
+        return self.flows.get(entry.source, Flow())
+
+    def check_source(self, entry: Entry) -> None:
         name, _, port = entry.source.partition(".")
         path = (*entry.path, "from")
-        if not name or (name in self.readable and self.entries[name].options is None):
-            return None
-        if name not in self.readable:
+        if name and name not in self.readable:
             known = [other for other in self.readable if other != entry.name]
             self.read.add(closest(name, known) or "")
             self.report(path, entry, f"no input or step '{name}'", near_miss(name, known))
-            return None
-        ports = getattr(self.entries[name].options, "ports", ())
-        if port not in (ports or ("",)):
-            what = f"'{name}' has no port '{port}'" if port else f"'{name}' has ports; say which"
-            self.report(path, entry, what, near_miss(port, ports) if ports else "")
-            return None
-        return self.flows.get(entry.source)
+        elif name and self.entries[name].options is not None:
+            ports = getattr(self.entries[name].options, "ports", ())
+            if port not in (ports or ("",)):
+                what = f"'{name}' has no port '{port}'" if port else f"'{name}' has ports; say which"
+                self.report(path, entry, what, near_miss(port, ports) if ports else "")
 
     def context(self, entry: Entry) -> Context:
         return Context(entry.name, self.document.name, self.files, self.signatures)
 
     def step(self, entry: Entry) -> None:
         upstream = self.upstream(entry)
-        if upstream is None or not isinstance(entry.options, StepKind):
+        if not isinstance(entry.options, StepKind):
             return
         try:
             flows = entry.options.flows(upstream, self.context(entry))
@@ -215,7 +215,7 @@ class _Checker:
 
     def output(self, entry: Entry) -> None:
         upstream = self.upstream(entry)
-        if upstream is None or not isinstance(entry.options, OutputKind):
+        if not isinstance(entry.options, OutputKind):
             return
         try:
             entry.options.check(upstream, self.context(entry))

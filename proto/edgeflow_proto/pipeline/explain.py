@@ -2,73 +2,78 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin
 
-from msgspec import inspect
+import msgspec
 
 from edgeflow_proto.pipeline import units
 from edgeflow_proto.pipeline.problem import Path, closest, near_miss, shown
 
 Reason = tuple[Path, str, str]  # place inside the value, what is wrong, hint
 
-_PLAIN: dict[type[inspect.Type], tuple[tuple[type, ...], str]] = {
-    inspect.BoolType: ((bool,), "true or false"),
-    inspect.IntType: ((int,), "a whole number"),
-    inspect.FloatType: ((int, float), "a number"),
-    inspect.StrType: ((str,), "text"),
-    inspect.ListType: ((), "a list"),
-    inspect.VarTupleType: ((), "a list"),
-    inspect.DictType: ((), "a mapping"),
-    inspect.StructType: ((), "a mapping"),
-}
+_WORDS: dict[Any, str] = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "text",
+    list: "a list", tuple: "a list", dict: "a mapping",
+}  # fmt: skip
+_ACCEPTED: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
 
 
 def explain(type_: Any, value: Any) -> list[Reason]:
-    """Return each reason why `value` is no `type_`; empty when it is one."""
-    return list(_reasons(inspect.type_info(type_), value, ()))
+    """Return each reason why `value` is no `type_` (as msgspec reads it); empty when it is one."""
+    return list(_reasons(type_, value, ()))
 
 
-def _reasons(kind: inspect.Type, value: Any, path: Path) -> Iterator[Reason]:
-    match kind:
-        case inspect.UnionType(types=types):
-            yield from _union(types, value, path)
-        case inspect.LiteralType(values=values):
-            yield from _literal(values, value, path)
-        case inspect.CustomType(cls=cls):
-            yield from _quantity(cls, value, path)
-        case inspect.StructType(fields=fields) if isinstance(value, dict):
-            yield from _struct(fields, value, path)
-        case _ if (parts := _parts(kind, value)) is not None:
-            for place, item, element in parts:
-                yield from _reasons(item, element, (*path, place))
-        case _ if not _is_plain(kind, value):
-            yield path, f"expected {_words(kind)}, not {shown(value)}", ""
+def _reasons(type_: Any, value: Any, path: Path) -> Iterator[Reason]:
+    origin = get_origin(type_)
+    if origin in (Union, types.UnionType):
+        yield from _union(type_, value, path)
+    elif origin is Literal:
+        yield from _literal(get_args(type_), value, path)
+    elif hasattr(type_, "parse"):
+        yield from _quantity(type_, value, path)
+    elif _is_struct(type_) and isinstance(value, dict):
+        yield from _struct(type_, value, path)
+    elif (parts := _parts(type_, value)) is not None:
+        for place, item, element in parts:
+            yield from _reasons(item, element, (*path, place))
+    elif not _is_plain(type_, value):
+        yield path, f"expected {_words(type_)}, not {shown(value)}", ""
 
 
-def _parts(kind: inspect.Type, value: Any) -> list[tuple[str | int, inspect.Type, Any]] | None:
+def _parts(type_: Any, value: Any) -> list[tuple[str | int, Any, Any]] | None:
     """Return each element with its place and type, where `value` is a list or mapping as it should be."""
-    if isinstance(kind, inspect.ListType | inspect.VarTupleType) and isinstance(value, list):
-        return [(index, kind.item_type, element) for index, element in enumerate(value)]
-    if isinstance(kind, inspect.DictType) and isinstance(value, dict):
-        return [(key, kind.value_type, element) for key, element in value.items()]
+    if get_origin(type_) in (list, tuple) and isinstance(value, list):
+        return [(index, get_args(type_)[0], element) for index, element in enumerate(value)]
+    if get_origin(type_) is dict and isinstance(value, dict):
+        return [(key, get_args(type_)[1], element) for key, element in value.items()]
     return None
 
 
-def _is_plain(kind: inspect.Type, value: Any) -> bool:
-    types, _ = _PLAIN.get(type(kind), ((object,), ""))
-    return isinstance(value, types) and (not isinstance(value, bool) or bool in types or object in types)
+def _is_struct(type_: Any) -> bool:
+    return isinstance(type_, type) and issubclass(type_, msgspec.Struct)
 
 
-def _union(kinds: tuple[inspect.Type, ...], value: Any, path: Path) -> Iterator[Reason]:
+def _is_plain(type_: Any, value: Any) -> bool:
+    if type_ is Any:
+        return True
+    return isinstance(value, _ACCEPTED.get(type_, ())) and (type_ is bool or not isinstance(value, bool))
+
+
+def _union(type_: Any, value: Any, path: Path) -> Iterator[Reason]:
     """Explain by the alternative that comes nearest: the one whose fault lies deepest inside the value."""
-    tried = [list(_reasons(kind, value, path)) for kind in kinds if not isinstance(kind, inspect.NoneType)]
-    if all(tried) and not (value is None and len(tried) < len(kinds)):
-        deepest = max(tried, key=lambda reasons: len(reasons[0][0]))
-        if len(tried) == 1 or len(deepest[0][0]) > len(path):
-            yield from deepest
-        else:
-            yield path, f"expected {_words(inspect.UnionType(kinds))}, not {shown(value)}", ""
+    types_ = [each for each in get_args(type_) if each is not types.NoneType]
+    if value is None and len(types_) < len(get_args(type_)):
+        return
+    tried = [list(_reasons(each, value, path)) for each in types_]
+    if not all(tried):
+        return
+    deepest = max(tried, key=lambda reasons: len(reasons[0][0]))
+    if len(tried) == 1 or len(deepest[0][0]) > len(path):
+        yield from deepest
+    else:
+        yield path, f"expected {_words(type_)}, not {shown(value)}", ""
 
 
 def _literal(values: tuple[Any, ...], value: Any, path: Path) -> Iterator[Reason]:
@@ -79,15 +84,15 @@ def _literal(values: tuple[Any, ...], value: Any, path: Path) -> Iterator[Reason
         yield path, f"{shown(value)} is not one of {', '.join(words)}", hint
 
 
-def _quantity(cls: type, value: Any, path: Path) -> Iterator[Reason]:
+def _quantity(type_: type, value: Any, path: Path) -> Iterator[Reason]:
     try:
-        units.decode(cls, value)
+        units.decode(type_, value)
     except ValueError as error:
         yield path, str(error), ""
 
 
-def _struct(fields: tuple[inspect.Field, ...], value: dict[str, Any], path: Path) -> Iterator[Reason]:
-    known = {field.encode_name: field for field in fields}
+def _struct(type_: type[msgspec.Struct], value: dict[str, Any], path: Path) -> Iterator[Reason]:
+    known = {field.encode_name: field for field in msgspec.structs.fields(type_)}
     for name in value.keys() - known.keys():
         yield (*path, name), f"unknown option '{name}'", near_miss(name, known)
     for name, field in known.items():
@@ -97,9 +102,8 @@ def _struct(fields: tuple[inspect.Field, ...], value: dict[str, Any], path: Path
             yield path, f"'{name}' is missing", ""
 
 
-def _words(kind: inspect.Type) -> str:
-    if isinstance(kind, inspect.UnionType):
-        words = [_words(each) for each in kind.types if not isinstance(each, inspect.NoneType)]
-        words = [word for word in words if word != "a whole number" or "a number" not in words]
-        return " or ".join(words)
-    return _PLAIN[type(kind)][1] if type(kind) in _PLAIN else "something else"
+def _words(type_: Any) -> str:
+    if get_origin(type_) not in (Union, types.UnionType):
+        return "a mapping" if _is_struct(type_) else _WORDS.get(get_origin(type_) or type_, str(type_))
+    words = [_words(each) for each in get_args(type_) if each is not types.NoneType]
+    return " or ".join(word for word in words if word != "a whole number" or "a number" not in words)

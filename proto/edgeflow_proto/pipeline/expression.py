@@ -35,7 +35,7 @@ def parse(text: str) -> ast.expr:
         body = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Mistake(f"not an expression: {getattr(error, 'msg', error)}") from None
-    _check(body, 1)
+    _check(body, text.strip(), 1)
     return body
 
 
@@ -77,23 +77,28 @@ def operands(node: ast.expr) -> list[ast.expr]:
             return [left, *rest]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if FUNCTIONS.get(name) == len(args):
             return args
-    raise _not_part(node)
+    raise _foreign(node)
 
 
-def _not_part(node: ast.expr) -> Mistake:
-    names = [sub.id for sub in [getattr(node, "func", None)] if isinstance(sub, ast.Name)]
-    if names and names[0] in FUNCTIONS:
-        return Mistake(f"{names[0]} takes {FUNCTIONS[names[0]]} of numbers")
-    if names:
-        return Mistake(f"no function '{names[0]}'", hint=near_miss(names[0], FUNCTIONS))
-    return Mistake(f"not part of the expression language: {type(node).__name__}")
+def _foreign(node: ast.expr) -> Mistake:
+    match node:
+        case ast.Call(func=ast.Name(id=name)) if name in FUNCTIONS:
+            return Mistake(f"{name} takes {FUNCTIONS[name]} in its brackets")
+        case ast.Call(func=ast.Name(id=name)):
+            return Mistake(f"no function '{name}'", hint=near_miss(name, FUNCTIONS))
+    return Mistake("not part of the expression language")
 
 
-def _check(node: ast.expr, depth: int) -> None:
+def _check(node: ast.expr, text: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise Mistake(f"nested deeper than {MAX_DEPTH}")
-    for part in operands(node):
-        _check(part, depth + 1)
+    try:
+        parts = operands(node)
+    except Mistake as mistake:
+        what = f"{mistake.what}: {shown(ast.get_source_segment(text, node) or text)}"
+        raise Mistake(what, hint=mistake.hint) from None
+    for part in parts:
+        _check(part, text, depth + 1)
     if isinstance(node, ast.Attribute) and column_name(node) is None:
         raise Mistake("only a column name has a '.'")
     if isinstance(node, ast.Constant) and not _is_finite(node.value):

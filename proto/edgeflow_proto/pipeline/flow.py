@@ -16,8 +16,8 @@ class Flow(msgspec.Struct, frozen=True):
 
     `shape` is the shape of one row (``(256, 3)`` for a window of three columns), ``None`` where only
     running tells. `columns` name the last axis. `rate` is rows per second and key, ``None`` if not
-    stated. `inputs` are the inputs the rows come from; `key` is what tells their
-    sources apart, if anything; `domain` is the clock of their times.
+    stated. `inputs` are the inputs the rows come from (none: nothing is known of them); `key` is what
+    tells their sources apart, if anything; `domain` is the clock of their times.
     """
 
     shape: tuple[int, ...] | None = None

@@ -9,7 +9,7 @@ import msgspec
 
 from edgeflow_proto.pipeline.kinds.base import InputKind, Intake, check_format
 from edgeflow_proto.pipeline.kinds.decoders import Json
-from edgeflow_proto.pipeline.problem import Mistake
+from edgeflow_proto.pipeline.problem import Mistake, near_miss
 from edgeflow_proto.pipeline.units import Duration, Frequency
 
 _CAPTURE = re.compile(r"\{([A-Za-z_]\w*)\}")
@@ -79,7 +79,8 @@ class Host(InputKind, frozen=True, kw_only=True):
         )
         if unknown or intake.shape is not None or intake.decode:
             what = f"unknown field '{unknown[0]}'" if unknown else "host rows have their own form"
-            raise Mistake(what, option="fields" if unknown else "", hint=f"known: {', '.join(HOST_COLUMNS)}")
+            hint = near_miss(unknown[0] if unknown else "", HOST_COLUMNS)
+            raise Mistake(what, option="fields" if unknown else "", hint=hint)
         rate = Frequency(1e9 / self.every)
         return msgspec.structs.replace(intake, fields=intake.fields or list(HOST_COLUMNS), rate=rate)
 

@@ -58,7 +58,7 @@ class Mqtt(OutputKind, frozen=True, kw_only=True):
         if not self.topic or any(char in self.topic for char in "+#\0"):
             raise Mistake(f"not a topic to publish to: {self.topic!r}", option="topic")
         for name in _CAPTURE.findall(self.topic):
-            if name != upstream.key:
+            if upstream.inputs and name != upstream.key:
                 hint = f"the key is {{{upstream.key}}}" if upstream.key else "the input has no key"
                 raise Mistake(f"no capture '{name}'", option="topic", hint=hint)
         if self.data:

@@ -224,7 +224,7 @@ class Model(StepKind, frozen=True, kw_only=True):
             return upstream.having(shape=None, dtype=dtype, columns=None, rate=upstream.rate)
         columns = tuple(self.columns) if self.columns is not None else default_columns(entry, shape)
         if columns is not None and len(columns) != shape[-1]:
-            raise Mistake(f"{len(columns)} columns are named, the model gives {shape[-1]}", option="columns")
+            raise Mistake(f"{len(columns)} are named, the model gives {shape[-1]}", option="columns")
         return upstream.having(shape=shape, dtype=dtype, columns=columns, rate=upstream.rate)
 
 
