@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,7 @@ def _set_up(checked: Checked) -> Run:
     try:
         manifest, _ = bundle(checked)
         models = model_digests(checked.graph, manifest)
-        return Run(checked.graph, checked.file.parent, manifest.digest, models)
+        return Run(checked.graph, checked.file.parent.absolute(), manifest.digest, models)
     except PlanError as error:
         raise Unwell(f"{checked.file}: {error}") from None
     except (ValueError, OSError) as error:
@@ -137,7 +138,7 @@ def _line(event: Any) -> bytes:
 def _sink(out: Path | None) -> Iterator[IO[bytes]]:
     """Open where events go."""
     if out is None:
-        yield click.get_binary_stream("stdout")
+        yield sys.stdout.buffer
         return
     try:
         with out.open("wb") as file:
@@ -148,7 +149,7 @@ def _sink(out: Path | None) -> Iterator[IO[bytes]]:
 
 def _progress(run: Run) -> contextlib.AbstractContextManager[object]:
     """Show how far the run is, where somebody watches."""
-    if not click.get_text_stream("stderr").isatty():
+    if not sys.stderr.isatty():
         return contextlib.nullcontext()
     from edgeflow_tools.summary import progress
 

@@ -36,7 +36,7 @@ def _show(about: dict[str, Any], pipelines: list[dict[str, Any]]) -> None:
 
     host = about["host"]
     tables.facts(
-        ("device", f"{about['device']} of fleet {about['fleet']}, EdgeFlow {about['version']}, {about['machine']}"),
+        ("device", f"{about['device']} of {about['fleet']}, EdgeFlow {about['version']}, {about['machine']}"),
         ("clock", f"{about['time']}, {about['clock_quality']}; up {tables.duration(about['uptime_s'])}"),
         ("host", f"CPU {host['cpu_percent']:.0f} %, {tables.size(host['memory_available'])} memory and "
                  f"{tables.size(host['disk_free'])} disk free"),
