@@ -1,0 +1,1 @@
+"""`edgeflow demo`: broker, relay, device and sensor on this machine, watched while they work."""

@@ -1,0 +1,26 @@
+"""Run a program that dies with whoever started it, by SIGKILL too: ``python -m edgeflow_tools.demo.leash PID …``.
+
+PID is the parent's. The kernel keeps the leash over exec; it lets go when the program changes its user.
+Source: PR_SET_PDEATHSIG(2const).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Put on the leash and become the program."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[1]):  # it died before the leash was on
+        raise SystemExit(1)
+    os.execvp(sys.argv[2], sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()
