@@ -74,7 +74,8 @@ class Link:
     def _make_local(self, posts: socket.socket) -> Local:
         return Local(
             self._settings, self._board, self._slot, self._journals, self._commits, self._relay,
-            lambda: msgspec.to_builtins(self._probe.read()), Offers(self._control.send), Posts(posts),
+            lambda: msgspec.to_builtins(self._probe.read()), self._refresh, Offers(self._control.send),
+            Posts(posts),
         )  # fmt: skip
 
     def _dial(self) -> Stream:
@@ -148,7 +149,7 @@ class Link:
         loop = asyncio.get_running_loop()
         saved = loop.time()
         while True:
-            self._journals.refresh()
+            self._refresh()
             self._uplink.measure()
             if loop.time() - saved >= SAVE_S:
                 await self._memory.save()
@@ -184,6 +185,13 @@ class Link:
 
     def _committed(self) -> None:
         shm.take(self._commits_fd)
+        self._grown()
+
+    def _refresh(self) -> None:
+        if self._journals.refresh():
+            self._grown()
+
+    def _grown(self) -> None:
         self._commits.ring()
         self._wake.ring()
 
@@ -201,6 +209,7 @@ class Link:
         if isinstance(message, messages.Pipelines):
             self._local.pipelines = {status.name: status for status in message.pipelines}
             self._local.heard = True
+            self._refresh()
             self._local.tick.ring()
             self._wishes.pipelines(self._local.pipelines)
         elif isinstance(message, messages.Offered):

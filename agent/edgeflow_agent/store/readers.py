@@ -75,15 +75,17 @@ class Journals:
         """Return the journal of that id, if it is open."""
         return next((known for known in self if known.id == journal), None)
 
-    def refresh(self) -> None:
-        """Look what journals there are: open new ones, reopen those made anew, let go of those removed."""
+    def refresh(self) -> bool:
+        """Look what journals there are: open new ones, reopen those made anew, let go of those removed.
+
+        True when one was opened: it may hold events already.
+        """
         found = {path.name: path for path in self._paths()}
         for name, known in list(self._open.items()):
             if name not in found or _identity(found[name]) != known.file:
                 self._open.pop(name).close()
-        for name, path in found.items():
-            if name not in self._open:
-                self._try(name, path)
+        new = [self._try(name, path) for name, path in found.items() if name not in self._open]
+        return any(new)
 
     def _paths(self) -> list[Path]:
         try:
@@ -91,16 +93,18 @@ class Journals:
         except OSError:
             return []
 
-    def _try(self, name: str, path: Path) -> None:
+    def _try(self, name: str, path: Path) -> bool:
         try:
             self._open[name] = OpenJournal(path)
             self._reported.pop(name, None)
+            return True
         except (JournalError, OSError) as error:
             if self._reported.get(name) != str(
                 error
             ):  # a journal that is being made is open at the next look
                 log.info("journal not readable: %s", error)
             self._reported[name] = str(error)
+            return False
 
     def drop(self, error: Unreadable) -> None:
         """Let go of a journal that failed; the next `refresh` tries it anew."""

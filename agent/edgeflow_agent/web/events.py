@@ -40,7 +40,7 @@ class Events:
             return JSONResponse({"error": str(error)}, 400)
         if EVENT_STREAM in request.headers.get("accept", ""):
             return self._stream(query, start)
-        self._local.journals.refresh()
+        self._local.look()
         page = feed.page(self._local.journals, start or {}, query)
         body = {
             "events": [event.to_json() for event, _ in page.events],
@@ -89,7 +89,7 @@ class Events:
         """Return one event by its id."""
         try:
             journal, sequence = feed.identity(request.path_params["id"])
-            self._local.journals.refresh()
+            self._local.look()
             event = feed.find(self._local.journals, journal, sequence, self._local.settings.device)
         except (ValueError, JournalError) as error:
             return JSONResponse({"error": str(error)}, 404)

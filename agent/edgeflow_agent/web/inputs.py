@@ -12,7 +12,7 @@ from edgeflow_agent.web.local import Local
 from edgeflow_agent.web.posts import Busy
 
 MAX_BYTES = 1 << 20
-UNKNOWN = "unknown"  # `io`'s reason when no http input of that name is served
+UNKNOWN = "unknown_input"  # begins `io`'s reason when no http input of that name is served
 _DECODERS = {
     "application/json": "json",
     "application/cbor": "cbor",
@@ -52,8 +52,8 @@ class Inputs:
         return self._answer(posted)
 
     def _answer(self, posted: Posted) -> Response:
-        if posted.reason == UNKNOWN:
-            return self._refused(404, "unknown", "no such http input")
+        if posted.reason.startswith(UNKNOWN):
+            return self._refused(404, "unknown", posted.reason)
         if posted.reason:
             return self._refused(400, "rejected", posted.reason)
         return JSONResponse({"accepted": posted.accepted}, 202)

@@ -38,6 +38,7 @@ class Local:
     commits: Bell  # rings when a journal has grown, and at the end
     relay: Relay
     host: Callable[[], dict[str, Any]]  # this machine's figures
+    look: Callable[[], None]  # finds journals that are new, and rings for them
     offers: Offers
     posts: Posts
     tick: Bell = field(default_factory=Bell)  # rings when the page should look at once

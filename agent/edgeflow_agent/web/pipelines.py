@@ -13,13 +13,16 @@ from starlette.responses import JSONResponse, Response
 from edgeflow_agent.core.messages import Offered
 from edgeflow_agent.web import bodies, views
 from edgeflow_agent.web.local import Local
-from edgeflow_proto.bundle import MAX_BYTES, PIPELINE_FILE
+from edgeflow_proto import archive
+from edgeflow_proto.bundle import PIPELINE_FILE
 from edgeflow_proto.pipeline.load import MAX_BYTES as MAX_DOCUMENT
 from edgeflow_proto.pipeline.schema import NAME
 
 TRIAL_S = 300.0  # others may wait for their trial before it
 WITHDRAW_S = 10.0
-_TAR = "application/x-tar"
+MAX_UPLOAD = (
+    128 << 20
+)  # it is in memory twice while it is unpacked; larger bundles go into the watched folder
 _DOCUMENTS = ("application/json", "application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 
 
@@ -46,11 +49,11 @@ class Pipelines:
     async def put(self, request: Request) -> Response:
         """Try a bundle or a single document and run it; every problem is told."""
         name, kind = request.path_params["name"], bodies.media_type(request)
-        if kind != _TAR and kind not in _DOCUMENTS:
-            return _problems(415, f"send one of {', '.join((_TAR, *_DOCUMENTS))}")
+        if kind != archive.CONTENT_TYPE and kind not in _DOCUMENTS:
+            return _problems(415, f"send one of {', '.join((archive.CONTENT_TYPE, *_DOCUMENTS))}")
         hidden = self._staging / f".{uuid.uuid4().hex}"
         try:
-            return await self._take(request, name, hidden, kind == _TAR)
+            return await self._take(request, name, hidden, kind == archive.CONTENT_TYPE)
         except (ValueError, OSError) as error:
             return _failure(error)
         finally:
@@ -62,7 +65,7 @@ class Pipelines:
         new = name not in self._local.pipelines
         await asyncio.to_thread(hidden.mkdir, parents=True)
         if is_tar:
-            await bodies.write(request, hidden / "upload", MAX_BYTES + (1 << 20))
+            await bodies.write(request, hidden / "upload", MAX_UPLOAD)
             folder = await asyncio.to_thread(_unpacked, hidden)
         else:
             folder = hidden / "bundle"
@@ -94,8 +97,6 @@ class Pipelines:
 
 def _unpacked(hidden: Path) -> Path:
     """Unpack the upload; raises ValueError when it is no bundle."""
-    from edgeflow_proto import archive
-
     folder = hidden / "bundle"
     for name, data in archive.unpack((hidden / "upload").read_bytes()).items():
         target = folder / name

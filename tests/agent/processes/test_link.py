@@ -15,6 +15,7 @@ import pytest
 
 from edgeflow_agent.core import messages, shm
 from edgeflow_agent.core.board import Histogram, labelled
+from edgeflow_proto import archive
 from edgeflow_proto.bundle import make_manifest
 from edgeflow_proto.v1.relay_pb2 import Desired, DesiredState
 from tests.agent.uplink.standin import StandInRelay
@@ -301,6 +302,19 @@ def test_put_stages_a_document_and_answers_what_agentd_says(link: AgentdStandIn)
     assert list((link.store / "staging").glob(".*")) == []
 
 
+def test_put_unpacks_a_bundle(link: AgentdStandIn) -> None:
+    files = {"pipeline.yaml": b"edgeflow: 1\n", "models/m.onnx": os.urandom(3_000_000)}
+    body, headers = archive.pack(files), {"content-type": archive.CONTENT_TYPE}
+    put = in_background(lambda: link.http.put("/api/v1/pipelines/one", content=body, headers=headers))
+    offer = link.hear(messages.Offer)
+    staging = Path(offer.staging)
+    found = {p.relative_to(staging).as_posix(): p.read_bytes() for p in staging.rglob("*") if p.is_file()}
+    assert found == files
+    assert link.control is not None
+    link.control.send(messages.Offered("one", "abc", "http", "active", "", 0, offer.ticket))
+    assert put().status_code == 200
+
+
 def test_put_tells_every_problem(link: AgentdStandIn) -> None:
     put = in_background(lambda: link.http.put("/api/v1/pipelines/one", content=b"{}", headers=JSON))
     offer = link.hear(messages.Offer)
@@ -373,7 +387,7 @@ def test_a_post_reaches_io_whole_and_its_answer_comes_back(
 
 
 def test_a_post_that_io_rejects_says_why(link: AgentdStandIn) -> None:
-    for reason, code in (("json: line 1", 400), ("unknown", 404)):
+    for reason, code in (("json: line 1", 400), ("unknown_input: no such input", 404)):
         answer = in_background(lambda: post(link, b"{"))
         link.io.send(messages.Posted(link.take_post()[0].ticket, 0, 1, reason))
         assert answer().status_code == code
