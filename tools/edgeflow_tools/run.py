@@ -7,12 +7,15 @@ rows and events are numbered from the first, so the same files give the same byt
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,7 +30,7 @@ from edgeflow_agent.runtime.run import Runtime
 from edgeflow_proto.event import Clock, Event, event_id, events
 from edgeflow_proto.pipeline.graph import Graph, InputNode
 
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 1024  # of the fastest input in one turn
 DEVICE, JOURNAL = "local", "run"
 CLOCK = Clock("run", 0, "unsynchronised")
 UNSTATED_HZ = 1.0  # of an input that states no rate
@@ -65,6 +68,14 @@ class Tally:
         self.errors.setdefault(step, error)
 
 
+class Part(NamedTuple):
+    """Rows of one input and of one turn. Inputs take turns, so that rows come in the order of time."""
+
+    turn: int
+    input: str
+    batch: Batch
+
+
 class Run:
     """One run of a pipeline over recordings; its counts are there to be read at any time."""
 
@@ -91,33 +102,36 @@ class Run:
         Raises ValueError or OSError when a recording cannot be read.
         """
         inputs = [(self.graph.inputs[name], path) for name, path in recordings.items()]
-        streams = [self._stream(node, path, paced) for node, path in inputs]
-        start = time.monotonic()
-        for name, batch in heapq.merge(*streams, key=lambda pair: int(pair[1].t[-1])):
-            if paced:
-                time.sleep(max(0.0, start + float(batch.t[-1]) * 1e-9 - time.monotonic()))
-            self.rows[name] += len(batch)
-            yield from self._numbered(self._push(name, batch))
+        fastest = max(_rate(node) for node, _ in inputs)
+        rows = max(1, min(BLOCK_ROWS, int(fastest / 10))) if paced else BLOCK_ROWS
+        streams = [self._stream(node, path, round(rows * 1e9 / fastest)) for node, path in inputs]
+        start = time.monotonic() if paced else -math.inf
+        for _, parts in groupby(heapq.merge(*streams, key=_turn), key=_turn):
+            found = (event for part in parts for event in self._push(part, start))
+            yield from self._numbered(found)
 
-    def _stream(self, node: InputNode, path: Path, paced: bool) -> Iterator[tuple[str, Batch]]:
-        """Yield the rows of a recording in blocks; paced ones hold a tenth of a second each."""
-        rate = node.intake.rate or UNSTATED_HZ
-        size = max(1, min(BLOCK_ROWS, int(rate / 10))) if paced else BLOCK_ROWS
+    def _stream(self, node: InputNode, path: Path, turn_ns: int) -> Iterator[Part]:
+        """Yield the rows of a recording, cut where a turn ends."""
         recording = open_rows(path, node.intake, self._remark)
         self.rejected[node.name] = recording.rejected
         first = 0
         for values in recording:
-            for start in range(0, len(values), size):
-                batch = _timed(values[start : start + size], first, rate, node.intake.columns)
-                yield node.name, batch
-                first += len(batch)
+            batch = _timed(values, first, _rate(node), node.intake.columns)
+            first += len(batch)
+            turns = batch.t // turn_ns
+            ends = np.flatnonzero(np.diff(turns, append=-1)) + 1
+            for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+                yield Part(int(turns[begin]), node.name, batch.take(slice(begin, end)))
 
     def _remark(self, reason: str, where: str, count: int) -> None:
         if len(self.remarks) < MAX_REMARKS:
             self.remarks.append(f"{where} ({reason})")
 
-    def _push(self, name: str, batch: Batch) -> Iterator[Event]:
-        for output, rows in self._runtime.push(name, batch):
+    def _push(self, part: Part, start: float) -> Iterator[Event]:
+        """Run rows when they are due; `start` is when the first was, minus infinity where nothing waits."""
+        time.sleep(max(0.0, start + float(part.batch.t[-1]) * 1e-9 - time.monotonic()))
+        self.rows[part.input] += len(part.batch)
+        for output, rows in self._runtime.push(part.input, part.batch):
             self.outputs[output] += len(rows)
             if output in self._events:
                 for block in self._events[output].blocks([rows], lambda _: "", CLOCK, 0):
@@ -161,6 +175,14 @@ class Run:
     def effects(self) -> dict[str, int]:
         """Rows that reached outputs which act on the world; nothing was done with them."""
         return {name: count for name, count in self.outputs.items() if name not in self._events}
+
+
+def _turn(part: Part) -> int:
+    return part.turn
+
+
+def _rate(node: InputNode) -> float:
+    return node.intake.rate or UNSTATED_HZ
 
 
 def _timed(values: Values, first: int, rate: float, columns: tuple[str, ...] | None) -> Batch:

@@ -39,13 +39,19 @@ def command(
     Messages and files that the pipeline would put out are counted and not made.
     """
     checked = _checked(file, dict(_pair(text, "--param") for text in params))
-    run = _set_up(checked)
+    with _quiet():
+        run = _set_up(checked)
     recordings = _recordings(run, checked, dict(_pair(text, "--input") for text in inputs))
     start = time.perf_counter()
-    with _sink(out) as sink, _progress(run):
+    with _sink(out) as sink, _quiet(), _progress(run):
         for event in _guarded(run, recordings, paced=speed == "1x"):
             sink.write(_line(event))
     _report(run, time.perf_counter() - start, as_json=as_json, to_stdout=out is not None)
+
+
+def _quiet() -> contextlib.AbstractContextManager[object]:
+    """Let what the author's Python prints go where it is not taken for events."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

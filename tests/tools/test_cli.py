@@ -1,0 +1,68 @@
+"""The command as a whole: what it offers, what it loads, how it fails."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edgeflow_tools import commands
+from edgeflow_tools.cli import edgeflow
+
+NAMES = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_explains_itself_with_an_example_and_prints_json(name: str) -> None:
+    result = CliRunner().invoke(edgeflow, [name, "--help"])
+    assert result.exit_code == 0
+    assert f"edgeflow {name}" in result.output.partition("Example:")[2]
+    assert "--json" in result.output
+
+
+def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from edgeflow_tools.cli import edgeflow; edgeflow(['--help'], standalone_mode=False);"
+        "heavy = {'numpy', 'rich', 'onnxruntime', 'grpc', 'lmdb', 'starlette', 'yaml', 'paho', 'msgspec'};"
+        "sys.exit(','.join(heavy & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(f"\n  {name} " in done.stdout for name in NAMES)
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    result = CliRunner().invoke(edgeflow, ["chekc"])
+    assert result.exit_code == 2
+    assert "chekc" in result.stderr
+
+
+def test_wrong_settings_of_the_agent_are_told_line_by_line(tmp_path: Path) -> None:
+    config = tmp_path / "device.yaml"
+    config.write_text("devise: x\nfleet: '!'\n")
+    result = CliRunner().invoke(edgeflow, ["agent", "--config", str(config), "--json"])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[0].startswith("device.yaml:1:1: unknown option 'devise'")
+    assert [problem["line"] for problem in json.loads(result.stdout)["problems"]] == [1]
+
+
+def test_a_second_agent_on_one_store_says_who_has_it(tmp_path: Path) -> None:
+    from edgeflow_agent.processes.agentd import lock
+
+    (tmp_path / "store").mkdir()
+    held = lock(tmp_path / "store")
+    assert held >= 0
+    config = tmp_path / "device.yaml"
+    config.write_text(json.dumps({"data": str(tmp_path / "store")}))
+    command = [sys.executable, "-m", "edgeflow_tools.cli", "agent", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "is in use by the agent with process id" in done.stderr
+    assert "Traceback" not in done.stderr
