@@ -6,19 +6,24 @@ import msgspec
 
 
 class Row(msgspec.Struct, frozen=True):
-    """How a process is run. `start_ns` is how long it may take before its first heartbeat."""
+    """How a process is run.
+
+    `start_ns` is how long it may take before its first heartbeat, `stop_ns` how long it may drain when asked
+    to stop, `backoff_ns` how long it waits at most when it keeps dying.
+    """
 
     module: str
     slot: int  # on the board; workers count up from this one
     start_ns: int = 60 * 10**9
     stop_ns: int = 5 * 10**9
+    backoff_ns: int = 2 * 10**9
 
 
 AGENTD_SLOT = 0
 TABLE = {
     "io": Row("edgeflow_agent.processes.io", 1),
     "link": Row("edgeflow_agent.processes.link", 2),
-    "worker": Row("edgeflow_agent.processes.worker", 3, stop_ns=10 * 10**9),
+    "worker": Row("edgeflow_agent.processes.worker", 3, stop_ns=10 * 10**9, backoff_ns=30 * 10**9),
 }
 ADMIT = "edgeflow_agent.processes.admit"
 ADMIT_NS = 120 * 10**9

@@ -101,7 +101,8 @@ def inherited() -> socket.socket:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent and os.getppid() != int(parent):
         raise SystemExit("agentd is gone")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; agentd decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they may reach the whole group; agentd decides
+        signal.signal(number, signal.SIG_IGN)
     sock = socket.socket(fileno=int(fd))
     sock.setblocking(False)
     return sock

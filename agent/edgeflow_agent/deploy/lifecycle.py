@@ -25,6 +25,6 @@ def withdrawn(deployment: Deployment, origin: str) -> Deployment:
     return Deployment({name: record for name, record in deployment.offers.items() if name != origin})
 
 
-def backoff_ns(deaths: int) -> int:
+def backoff_ns(deaths: int, longest_ns: int) -> int:
     """How long to wait before a process that died `deaths` times soon after its start is started again."""
-    return 0 if deaths <= 1 else min(30 * 10**9, 250_000_000 << min(deaths - 2, 10))
+    return 0 if deaths <= 1 else min(longest_ns, 250_000_000 << min(deaths - 2, 10))

@@ -125,12 +125,16 @@ class Agent:
         self._folder.turn()
         self._offers.turn()
         self._pipelines.turn()
+        self._settle()
+        self._flush()
+        self._keep_alive()
+
+    def _settle(self) -> None:
+        """Run what is now wanted, and tell `link` of it."""
         while self._offers.changed:
             self._deploy(self._offers.changed.pop())
         if self._pipelines.changed:
             self._pipelines.changed = not self._link.send(messages.Pipelines(self._statuses()))
-        self._flush()
-        self._keep_alive()
 
     def _keep_alive(self) -> None:
         now = clock.boottime_ns()
@@ -229,6 +233,7 @@ class Agent:
     def _answer(
         self, message: messages.Offer | messages.Withdraw, digest: str, state: str, reason: str
     ) -> None:
+        self._settle()  # whoever is told "active" finds it running, or starting
         if state == "refused":
             data = {"pipeline": message.name, "origin": message.origin, "reason": reason[:2000]}
             self._tell("pipeline.refused", "error", data)

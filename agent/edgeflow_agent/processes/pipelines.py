@@ -107,6 +107,7 @@ class Pipelines:
         self._settings = settings
         self._tell = tell
         self.by_name: dict[str, Pipeline] = {}
+        self._leaving: dict[str, Pipeline] = {}  # stopped, their workers still draining
         self.changed = True
 
     def start(self, pipeline: Pipeline, generation: Callable[[], int]) -> None:
@@ -132,10 +133,13 @@ class Pipelines:
             lambda: self._begin(pipeline), lambda message: self._heard(pipeline, message),
             lambda death: self._died(pipeline, death),
         )  # fmt: skip
+        leaving = self._leaving.get(pipeline.name)
+        pipeline.child.after = leaving.child if leaving else None  # one writer per journal
         self._supervisor.add(pipeline.child)
 
     def _free_slot(self) -> int:
-        taken = {pipeline.slot for pipeline in self.by_name.values()}
+        draining = [p for p in self._leaving.values() if p.child is not None and p.child.process is not None]
+        taken = {pipeline.slot for pipeline in (*self.by_name.values(), *draining)}
         for slot in range(TABLE["worker"].slot, SLOTS):
             if slot not in taken:
                 return slot
@@ -150,6 +154,8 @@ class Pipelines:
         self._io.send(messages.Detach(name))
         if pipeline.child is not None:
             self._supervisor.remove(pipeline.child)
+            if pipeline.child.process is not None:
+                self._leaving[name] = pipeline
         pipeline.close()
 
     def journal(self, name: str) -> Path:
@@ -211,6 +217,7 @@ class Pipelines:
     def turn(self) -> None:
         """A worker that has lived long enough after its deaths is running again."""
         now = boottime_ns()
+        self._leaving = {n: p for n, p in self._leaving.items() if p.child and p.child.process is not None}
         for pipeline in self.by_name.values():
             child = pipeline.child
             alive = child is not None and child.process is not None and now - child.started > SOON_NS
@@ -230,13 +237,21 @@ class Pipelines:
 
     def _died(self, pipeline: Pipeline, death: Death) -> None:
         self.changed = True
-        reason = pipeline.reason if death.code == FAILED_EXIT and pipeline.state == "failing" else str(death)
-        pipeline.change(
-            "failing" if death.deaths >= FAILING_DEATHS or death.code == FAILED_EXIT else "starting", reason
-        )
+        deaths = self._without_progress(pipeline, death)
+        told = death.code == FAILED_EXIT and pipeline.state == "failing"  # it said why before it exited
+        reason = pipeline.reason if told else str(death)
+        pipeline.change("failing" if told or deaths >= FAILING_DEATHS else "starting", reason)
         log.warning("%s: %s", pipeline.name, reason)
         data = {"pipeline": pipeline.name, "reason": reason, "code": death.code, "hung": death.hung}
         self._tell("worker.died", "error", data)
+
+    def _without_progress(self, pipeline: Pipeline, death: Death) -> int:
+        """Count deaths in a row; a worker that got further than the one before it is not made to wait."""
+        assert pipeline.child is not None
+        if snapshot.settled(pipeline.snapshots) != pipeline.settled:
+            pipeline.child.deaths, pipeline.child.due = 1, boottime_ns()
+            return 1
+        return death.deaths
 
     def statuses(self) -> tuple[messages.PipelineStatus, ...]:
         """Return what is known of every pipeline."""

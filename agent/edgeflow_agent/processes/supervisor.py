@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -22,7 +22,7 @@ from edgeflow_agent.deploy.lifecycle import backoff_ns
 from edgeflow_agent.table import Row
 
 log = logging.getLogger("edgeflow.agentd")
-SOON_NS = 20 * 10**9  # a process that dies this soon after its start is made to wait
+SOON_NS = 10 * 10**9  # a process that dies this soon after its start is made to wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,17 @@ class Child:
     due: int = 0  # when to start it, CLOCK_BOOTTIME ns; 0 when it runs or must not
     hung: bool = False
     wanted: bool = True
-    kill_at: int = field(default=0)
+    kill_at: int = 0
+    after: Child | None = None  # not started before this one has ended
 
     @property
     def pid(self) -> int:
         """Its process id, 0 when it is not running."""
         return self.process.pid if self.process else 0
+
+    def may_start(self) -> bool:
+        """Say whether the one it must wait for has ended."""
+        return self.after is None or self.after.process is None
 
     def send(self, message: msgspec.Struct, fds: tuple[int, ...] = ()) -> bool:
         """Send it a message; False when it is not there or does not take it."""
@@ -109,7 +114,7 @@ class Supervisor:
         """Start what is due, kill what hangs."""
         now = boottime_ns()
         for child in list(self.children):
-            if child.process is None and child.due and child.due <= now:
+            if child.process is None and child.due and child.due <= now and child.may_start():
                 self._start(child)
             elif child.process is not None:
                 self._look_after(child, now)
@@ -178,7 +183,7 @@ class Supervisor:
                 self.children.remove(child)
             return
         child.restarts += 1
-        child.due = boottime_ns() + backoff_ns(child.deaths)
+        child.due = boottime_ns() + backoff_ns(child.deaths, child.row.backoff_ns)
         child.died(Death(child.name, code, child.hung, lived, child.deaths))
 
     def running(self) -> list[Child]:

@@ -156,22 +156,27 @@ class Worker:
     def _resume(self) -> None:
         saved = self._ledger.resume()
         durable = None if saved is not None else self._ledger.restored()
-        if saved is not None:
-            self._restore(msgspec.msgpack.decode(saved, type=Saved), positions=True)
-        elif durable is not None:
-            self._restore(msgspec.msgpack.decode(durable, type=Saved), positions=False)
+        try:
+            self._restore(saved, durable)
+        except (ValueError, KeyError, msgspec.MsgspecError) as error:  # of another version of EdgeFlow
+            log.error("%s begins anew: %s", self._start.pipeline, error)
+            self._tell("state.dropped", "warning", {"reason": str(error)}, clock.boottime_ns())
         self._release()
         fatal = self._caution.begin(list(self._sources.values()))
         if fatal is not None:
             self._take_out(fatal)
 
-    def _restore(self, saved: Saved, *, positions: bool) -> None:
-        """Take up a snapshot; without its positions the rings are new, and windows begin anew."""
-        self._runtime.restore(saved.runtime)
+    def _restore(self, snapshot: bytes | None, durable: bytes | None) -> None:
+        """Take up a snapshot; from a durable copy the rings are new ones, so windows begin anew."""
+        data = snapshot if snapshot is not None else durable
+        if data is None:
+            return
+        saved = msgspec.msgpack.decode(data, type=Saved)
         for name, source in self._sources.items():
-            if positions:
-                source.reader.position = saved.positions.get(name, 0)
-            else:
+            source.reader.position = saved.positions.get(name, 0) if snapshot is not None else 0
+        self._runtime.restore(saved.runtime)
+        if snapshot is None:
+            for name in self._sources:
                 self._runtime.gap(name)
 
     def _take_out(self, source: Source) -> None:

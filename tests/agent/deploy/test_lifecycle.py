@@ -23,7 +23,7 @@ def test_a_newer_offer_of_an_origin_replaces_its_older_one() -> None:
 
 
 def test_waiting_grows_and_is_bounded() -> None:
-    waits = [backoff_ns(deaths) for deaths in range(1, 40)]
+    waits = [backoff_ns(deaths, 30 * 10**9) for deaths in range(1, 40)]
     assert waits[0] == 0
     assert waits == sorted(waits)
     assert waits[-1] == 30 * 10**9
