@@ -28,7 +28,7 @@ _EXTRA = ("sqlalchemy", "alembic", "aiosqlite")
 @click.option("--broker", metavar="HOST:PORT", help="MQTT broker that events are mirrored to.")
 @click.option("--fleet", default="default", show_default=True, help="Name in the topics of the mirror.")
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Run the relay until SIGTERM or Ctrl-C.
 
     It takes no connections from other machines: devices and operators have no identity yet.
@@ -38,6 +38,7 @@ def command(as_json: bool, **options: Any) -> None:
         raise Failure(f"the relay needs {', '.join(missing)}: install edgeflow[relay]")
     from edgeflow_relay.settings import Settings, SettingsError
 
+    del options["as_json"]  # what it prints, its ports, is JSON anyway
     try:
         settings = Settings(**options)
     except SettingsError as error:

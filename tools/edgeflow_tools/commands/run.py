@@ -43,7 +43,7 @@ def command(
         run = _set_up(checked)
     recordings = _recordings(run, checked, dict(_pair(text, "--input") for text in inputs))
     start = time.perf_counter()
-    with _sink(out) as sink, _quiet(), _progress(run):
+    with _sink(out) as sink, _quiet(), _progress(run, out):
         for event in _guarded(run, recordings, paced=speed == "1x"):
             sink.write(_line(event))
     _report(run, time.perf_counter() - start, as_json=as_json, to_stdout=out is not None)
@@ -153,9 +153,9 @@ def _sink(out: Path | None) -> Iterator[IO[bytes]]:
         raise Failure(f"{out}: {error.strerror}") from None
 
 
-def _progress(run: Run) -> contextlib.AbstractContextManager[object]:
-    """Show how far the run is, where somebody watches."""
-    if not sys.stderr.isatty():
+def _progress(run: Run, out: Path | None) -> contextlib.AbstractContextManager[object]:
+    """Show how far the run is, where somebody watches and events do not run over it."""
+    if not sys.stderr.isatty() or (out is None and sys.stdout.isatty()):
         return contextlib.nullcontext()
     from edgeflow_tools.summary import progress
 
