@@ -53,7 +53,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def encode(self) -> bytes:
         """Return the canonical form: JSON with sorted keys and no white space."""
-        return msgspec.json.encode(self, order="deterministic")
+        return msgspec.json.encode(self, order="sorted")
 
     @property
     def digest(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from edgeflow_proto.pipeline.units import Duration, Extent, Frequency
         (Duration, "1.5min", 90 * 10**9), (Duration, "3µs", 3000), (Duration, "0s", 0),
         (Duration, "1e-9s", 1), (Frequency, "1 kHz", 1000.0), (Frequency, "0.5Hz", 0.5),
         (Frequency, "2 MHz", 2e6), (Frequency, "100 mHz", 0.1),
-        (Extent, 256, Extent(rows=256)), (Extent, "3 rows", Extent(rows=3)), (Extent, "1 row", Extent(rows=1)),
+        (Extent, 256, Extent(rows=256)), (Extent, "3 rows", Extent(rows=3)),
+        (Extent, "1 row", Extent(rows=1)),
         (Extent, "2s", Extent(ns=2 * 10**9)),
     ],
 )  # fmt: skip
@@ -76,10 +78,8 @@ def test_nothing_but_a_value_error_is_raised(kind: type, value: Any) -> None:
 )
 def test_no_number_overflows(text: str) -> None:
     for kind in (Duration, Frequency, Extent):
-        try:
-            units.decode(kind, text)
-        except ValueError as error:
-            assert len(str(error)) < 200
+        with contextlib.suppress(ValueError):
+            assert units.decode(kind, text) is not None
 
 
 def test_a_value_that_is_one_already_stays() -> None:

@@ -248,7 +248,7 @@ class Reader:
         name, options = next(iter(named.items()), ("", None))
         if len(named) != 1 or name not in known:
             what = f"unknown decoder '{name}'" if len(named) == 1 else "decode: expected one decoder"
-            self.report(path, what, near_miss(name, known), where=where)
+            self.report(path, what, near_miss(name if len(named) == 1 else "", known), where=where)
             return None
         decoder = self._options(known[name], options, (*path, name), where)
         return decoder if isinstance(decoder, DecoderKind) else None
