@@ -6,6 +6,7 @@ it reads, and what it has not had yet is read from the journals when it has room
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -51,7 +52,7 @@ class Events:
 
     def _asked(self, request: Request) -> tuple[feed.Query, feed.Positions | None]:
         """Read what is asked for; raises ValueError. No start is ``None``."""
-        asked = request.query_params
+        asked = {name: value for name, value in request.query_params.items() if value or name == "after"}
         unknown = set(asked) - {"after", "limit", "pipeline", "type"}
         if unknown:
             raise ValueError(f"unknown parameter {min(unknown)!r}; known: after, limit, pipeline, type")
@@ -72,16 +73,22 @@ class Events:
         """Yield server-sent events from `start` on, from now on when it is ``None``."""
         local = self._local
         positions = feed.latest(local.journals) if start is None else start
+        clock = asyncio.get_running_loop().time
         self._streams += 1
         try:
             yield f"retry: 1000\nid: {feed.encode(positions)}\n\n".encode()
+            said = clock()
             while not local.stopping:
                 page = feed.page(local.journals, positions, query)
                 positions = page.positions
                 if page.events:  # sending them takes as long as the reader likes: look again before waiting
                     yield b"".join(_message(event, cursor) for event, cursor in page.events)
-                elif not page.more and not await local.commits.wait(_IDLE_S):
+                    said = clock()
+                elif clock() - said >= _IDLE_S:
                     yield b":\n\n"  # tells both ends that the other is there
+                    said = clock()
+                elif not page.more:
+                    await local.commits.wait(_IDLE_S)
         finally:
             self._streams -= 1
 
