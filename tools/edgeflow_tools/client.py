@@ -77,8 +77,10 @@ class Server:
             with error:
                 raise self._refusal(error) from None
         except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise Failure(f"no {self.kind} answers at {self.url}: {reason}") from None
+            reason = getattr(error, "reason", error)  # what lies behind a URLError
+            raise Failure(
+                f"no {self.kind} answers at {self.url}: {getattr(reason, 'strerror', None) or reason}"
+            ) from None
         return response
 
     def _refusal(self, error: urllib.error.HTTPError) -> Failure:

@@ -44,6 +44,7 @@ def command(**options: Any) -> None:
     except SettingsError as error:
         raise Failure(str(error)) from None
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     _run(settings)
 
 

@@ -1,0 +1,209 @@
+"""Commands that talk to a device and a relay, both real."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edgeflow_tools.cli import edgeflow
+from tests.support.device import Device
+from tests.support.processes import eventually, free_port
+from tests.support.relay import Relay
+
+pytestmark = pytest.mark.system
+
+PIPELINE = """
+edgeflow: 1
+name: posted
+inputs:
+  value: {http: {}, fields: [x]}
+steps:
+  double: {from: value, python: {function: double.f, columns: [twice]}}
+outputs:
+  out: {from: double, event: {type: posted.out}}
+"""
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(edgeflow, [*map(str, arguments)])
+
+
+def told(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def post(device: Device, *values: float) -> None:
+    for value in values:
+        body = json.dumps({"x": value}).encode()
+        path = "/api/v1/pipelines/posted/inputs/value"
+        status, answer = device.request("POST", path, body, "application/json")
+        assert status == 202, answer
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    relay = Relay(tmp_path_factory.mktemp("relay")).start()
+    yield relay
+    relay.stop()
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory, relay: Relay) -> Iterator[Device]:
+    device = Device(tmp_path_factory.mktemp("device"), relay=relay.grpc).start()
+    eventually(lambda: relay.json("/api/v1/devices")["devices"], "the device is at the relay")
+    yield device
+    device.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "pipeline.yaml").write_text(PIPELINE)
+    (tmp_path / "double.py").write_text("def f(rows):\n    return rows * 2\n")
+    return tmp_path
+
+
+def test_a_folder_goes_onto_a_device_and_its_events_come_back(device: Device, folder: Path) -> None:
+    deployed = told(call("deploy", folder, "--to", device.url, "--json"))
+    assert (deployed["name"], deployed["state"]) == ("posted", "active")
+    eventually(lambda: device.pipeline("posted")["state"] == "running", "it runs")
+    post(device, 1, 2, 3)
+    eventually(lambda: len(device.events("posted", "posted.out")) >= 3, "three events")
+    asked = ("events", "--device", device.url, "--pipeline", "posted", "--type", "posted.out", "--json")
+    assert [event["data"]["twice"] for event in lines(call(*asked))] == [2, 4, 6]
+    assert [event["data"]["twice"] for event in lines(call(*asked, "--limit", "2"))] == [4, 6]
+    assert len(lines(call(*asked, "--since", "1h"))) == 3
+    assert lines(call(*asked, "--since", "2999-01-01T00:00Z")) == []
+    assert "posted.out  twice=2.0" in call(*asked[:-1]).stdout
+
+
+def test_the_same_files_have_the_same_digest_everywhere(device: Device, folder: Path) -> None:
+    deployed = told(call("deploy", folder, "--to", device.url, "--json"))
+    (folder / "rows.csv").write_text("x\n1\n")
+    file = folder / "other.yaml"
+    file.write_text(PIPELINE)
+    (folder / "pipeline.yaml").unlink()
+    (folder / "__pycache__").mkdir()
+    event = lines(call("run", file, "--input", f"value={folder / 'rows.csv'}"))[0]
+    assert event["pipelinedigest"] == deployed["digest"] == device.pipeline("posted")["digest"]
+
+
+def test_status_shows_the_device_and_its_pipelines(device: Device, folder: Path) -> None:
+    told(call("deploy", folder, "--to", device.url, "--json"))
+    eventually(lambda: device.pipeline("posted")["state"] == "running", "it runs")
+    status = told(call("status", "--device", device.url, "--json"))
+    assert status["device"]["device"] == "dev1"
+    assert [pipeline["name"] for pipeline in status["pipelines"]] == ["posted"]
+    shown = call("status", "--device", device.url).stdout
+    assert "dev1" in shown
+    assert [line.split()[:3] for line in shown.splitlines() if line.startswith("posted")] == [
+        ["posted", "running", "http"]
+    ]
+
+
+def test_what_a_device_refuses_is_told_with_its_reasons(device: Device, folder: Path) -> None:
+    (folder / "double.py").write_text("import nowhere_to_be_found\n\ndef f(rows):\n    return rows\n")
+    before = device.json("/api/v1/pipelines")["pipelines"]
+    result = call("deploy", folder, "--to", device.url)
+    assert result.exit_code == 1
+    assert "double.py:1: ModuleNotFoundError" in result.stderr
+    digests = [pipeline["digest"] for pipeline in before]
+    assert [pipeline["digest"] for pipeline in device.json("/api/v1/pipelines")["pipelines"]] == digests
+
+
+def test_a_wrong_file_is_not_even_sent(folder: Path) -> None:
+    (folder / "pipeline.yaml").write_text(PIPELINE.replace("double.f", "double.g"))
+    result = call("deploy", folder, "--to", f"http://127.0.0.1:{free_port()}")
+    assert result.exit_code == 1
+    assert "double.py defines no function 'g'" in result.stderr
+
+
+def test_a_pipeline_goes_onto_a_device_by_the_relay(device: Device, relay: Relay, folder: Path) -> None:
+    (folder / "pipeline.yaml").write_text(PIPELINE.replace("posted", "wished"))
+    deployed = told(call("deploy", folder, "--relay", relay.url, "--device", "dev1", "--json"))
+    assert (deployed["device"], deployed["state"]) == ("dev1", "active")
+    assert device.pipeline("wished")["origin"] == "relay"
+    eventually(lambda: "wished (running)" in call("devices", "--relay", relay.url).stdout, "the relay knows")
+    listed = told(call("devices", "--relay", relay.url, "--json"))["devices"]
+    assert [(found["name"], found["online"]) for found in listed] == [("dev1", True)]
+    (folder / "double.py").write_text("raise OSError('not today')\n\ndef f(rows):\n    return rows\n")
+    refused = call("deploy", folder, "--relay", relay.url, "--device", "dev1")
+    assert refused.exit_code == 1
+    assert "not today" in refused.stderr
+
+
+def test_a_relay_knows_no_such_device(relay: Relay, folder: Path) -> None:
+    result = call("deploy", folder, "--relay", relay.url, "--device", "nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no such device" in result.stderr
+
+
+def test_events_of_the_fleet_come_from_the_relay(device: Device, relay: Relay, folder: Path) -> None:
+    told(call("deploy", folder, "--to", device.url, "--json"))
+    eventually(lambda: device.pipeline("posted")["state"] == "running", "it runs")
+    post(device, 8)
+    asked = ("events", "--relay", relay.url, "--device", "dev1", "--type", "posted.out", "--json")
+    eventually(lambda: 16 in [event["data"]["twice"] for event in lines(call(*asked))], "it is at the relay")
+    assert lines(call(*asked, "--limit", "1", "--since", "10min"))[0]["data"] == {"twice": 16}
+
+
+@pytest.mark.parametrize("where", ["relay", "device"])
+def test_new_events_are_followed_over_a_restart(
+    where: str, device: Device, relay: Relay, folder: Path, tmp_path: Path
+) -> None:
+    told(call("deploy", folder, "--to", device.url, "--json"))
+    eventually(lambda: device.pipeline("posted")["state"] == "running", "it runs")
+    post(device, 0)
+    command = [
+        sys.executable,
+        "-m",
+        "edgeflow_tools.cli",
+        "events",
+        "--follow",
+        "--type",
+        "posted.out",
+        "--json",
+        "--limit",
+        "1",
+    ]
+    url = relay.url if where == "relay" else device.url
+    out = tmp_path / "followed"
+    with out.open("wb") as stream, subprocess.Popen([*command, f"--{where}", url], stdout=stream) as process:
+        try:
+            eventually(out.read_text, "the past one is printed")
+            post(device, 20)
+            eventually(lambda: '"twice":40.0' in out.read_text(), "a new one is printed")
+            if where == "relay":
+                relay.stop()
+                relay.start()
+                post(device, 21)
+                eventually(lambda: '"twice":42.0' in out.read_text(), "it goes on after the restart")
+        finally:
+            process.send_signal(2)
+            assert process.wait(20) == 0
+    ids = [json.loads(line)["id"] for line in out.read_text().splitlines()]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("command", [("status",), ("devices",), ("events",), ("events", "--follow")])
+def test_a_server_that_is_not_there_is_told_in_one_line(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("EDGEFLOW_DEVICE", "EDGEFLOW_RELAY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    result = call(*command, "--json")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "answers at http://127.0.0.1:" in json.loads(result.stdout)["error"]
