@@ -155,6 +155,7 @@ class JournalReader:
         """Open; raises JournalError when there is no journal yet, or it is of another format."""
         try:
             self._env = lmdb.open(str(path), readonly=True, max_dbs=2, max_readers=32)
+            self._env.reader_check()  # one killed while it read would keep every page from being used again
             self._meta = self._env.open_db(b"meta", create=False)
             self._blocks = self._env.open_db(b"blocks", create=False)
             with self._env.begin() as txn:
