@@ -11,8 +11,8 @@ import msgspec
 Path = tuple[str | int, ...]
 
 # Comparing words costs their lengths multiplied: what a hostile file can make of it is bounded.
-_LONGEST_WORD = 40
-_MOST_WORDS = 300
+_LONGEST_WORD = 32
+_MOST_WORDS = 128
 
 
 class Place(msgspec.Struct, frozen=True):
