@@ -30,7 +30,7 @@ from edgeflow_agent.processes.tally import Tally
 from edgeflow_agent.runtime.plan import compile_plan
 from edgeflow_agent.runtime.run import Runtime
 from edgeflow_agent.store.journal import Journal
-from edgeflow_agent.store.ledger import SETTLE_NS, Ledger
+from edgeflow_agent.store.ledger import Ledger
 from edgeflow_agent.table import TABLE
 from edgeflow_proto.event import Block
 
@@ -286,7 +286,7 @@ class Worker:
         if self._queue:
             if self._ledger.due(now, self._start.commit_ns):
                 self._commit()
-        elif self._ledger.due(now, SETTLE_NS) and self._positions() != self._settled:
+        elif self._ledger.stale(now) and self._positions() != self._settled:
             self._ledger.settle(now, self._state())
             self._release()
 

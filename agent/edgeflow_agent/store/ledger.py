@@ -32,7 +32,7 @@ class Ledger:
         self._bytes = slot.counter("journal_bytes")
         self._latency = Histogram(slot, "commit")
         self._serial = max(journal.serial, snapshots.settled)
-        self._last = self._last_durable = 0
+        self._committed = self._written = self._last_durable = 0  # when, of commits and of all snapshots
         self.error = ""
 
     def resume(self) -> bytes | None:
@@ -50,11 +50,15 @@ class Ledger:
 
     def due(self, now: int, every: int) -> bool:
         """Say whether a commit may be made now (`every` ns apart at least)."""
-        return now - self._last >= every
+        return now - self._committed >= every
+
+    def stale(self, now: int) -> bool:
+        """Say whether it is time to settle."""
+        return now - self._written >= SETTLE_NS
 
     def settle(self, now: int, state: bytes) -> None:
-        """Move the point to resume from; no event waits."""
-        self._last = now
+        """Move the point to resume from; no event waits. It costs no disk, so it puts off no commit."""
+        self._written = now
         if now - self._last_durable >= DURABLE_NS:
             self.commit(now, [], state, 0)
             return
@@ -69,7 +73,7 @@ class Ledger:
 
         With `last`, and once a minute, the state is also copied to disk.
         """
-        self._last = now
+        self._committed = self._written = now
         durable = last or now - self._last_durable >= DURABLE_NS
         self._snapshots.write(self._serial + 1, state)
         copy = Durable(self._digest, state) if durable else None
