@@ -1,4 +1,4 @@
-"""The MQTT broker of a demo: mosquitto where it is installed, else the one that comes with the extra `demo`."""
+"""The MQTT broker of a demo: mosquitto where it is installed, else the one of the extra `demo`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import getpass
 import os
 import shutil
 import socket
-import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,8 +54,8 @@ max_segment_count = 10
 class Broker:
     """A running broker on the loopback interface.
 
-    `port` is for MQTT 3.1.1, `port_5` for MQTT 5; they may be the same. Whoever subscribes to what is published
-    with MQTT 5 should do so with MQTT 5: not every broker takes the properties out for others.
+    `port` is for MQTT 3.1.1, `port_5` for MQTT 5; they may be the same. What is published with MQTT 5 must be
+    subscribed to with MQTT 5: not every broker takes the properties out for others.
     """
 
     name: str
@@ -77,29 +76,31 @@ def start(choice: Choice, children: Children, folder: Path) -> Broker:
 
 
 def _mosquitto(program: str, children: Children, folder: Path) -> Broker:
-    port = _free_port()
+    port = free_port()
     config = folder / "mosquitto.conf"
     config.write_text(_MOSQUITTO.format(host=HOST, port=port, user=getpass.getuser()))
     child = children.start("broker", program, "-c", str(config))
-    children.await_(child, lambda: _accepts(port), "accepting connections")
+    children.wait_for(child, lambda: _accepts(port), "accepting connections")
     return Broker("mosquitto", port, port)
 
 
 def _embedded(children: Children, folder: Path) -> Broker:
-    ports = {"v4": _free_port(), "v5": _free_port()}
+    ports = {"v4": free_port(), "v5": free_port()}
     listeners = [
         _LISTENER.format(version=version, host=HOST, port=port, payload=MAX_PAYLOAD)
         for version, port in ports.items()
     ]
     config = folder / "broker.toml"
     config.write_text(_EMBEDDED + "".join(listeners))
-    child = children.start("broker", sys.executable, "-m", "iotcore", "--config", str(config))
+    # It reports every packet as an error, unless it is told to keep that to itself.
+    child = children.python("broker", "iotcore", "--config", str(config), "--log-level", "CRITICAL")
     for port in ports.values():
-        children.await_(child, lambda port=port: _accepts(port), "accepting connections")  # type: ignore[misc]
+        children.wait_for(child, lambda port=port: _accepts(port), "accepting connections")  # type: ignore[misc]
     return Broker("iotcore", ports["v4"], ports["v5"])
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that was free a moment ago, for programs that cannot say which one they took."""
     with socket.socket() as sock:
         sock.bind((HOST, 0))
         return int(sock.getsockname()[1])

@@ -25,8 +25,11 @@ LOG_LINES = 5
 class Child:
     """One process, in a group of its own, so that Ctrl-C in the terminal reaches only who started it."""
 
-    def __init__(self, name: str, command: list[str], folder: Path) -> None:
-        """Start it; must be called by the main thread, because the leash is held by the thread."""
+    def __init__(self, name: str, command: list[str], folder: Path, *, heard: bool) -> None:
+        """Start it; must be called by the main thread, because that holds the leash.
+
+        Its standard output is read here when it is `heard`, else it goes to the log.
+        """
         self.name = name
         self._log = folder / f"{name}.log"
         leash = [sys.executable, "-m", "edgeflow_tools.demo.leash", str(os.getpid())]
@@ -34,14 +37,14 @@ class Child:
             self._process = subprocess.Popen(
                 leash + command,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.PIPE if heard else log,
                 stderr=log,
                 start_new_session=True,
             )
 
     @property
     def lines(self) -> IO[bytes]:
-        """Its standard output."""
+        """The standard output of one that is heard."""
         assert self._process.stdout is not None
         return self._process.stdout
 
@@ -51,8 +54,8 @@ class Child:
         return self._process.poll() is not None
 
     def check(self) -> None:
-        """Raise Failure when it has ended, with the end of its log."""
-        if self.ended:
+        """Raise Failure when it has come to a bad end, with the end of its log."""
+        if self._process.poll():
             tail = self._log.read_text(errors="replace").strip().splitlines()[-LOG_LINES:]
             raise Failure("\n".join([f"{self.name} ended with code {self._process.returncode}", *tail]))
 
@@ -60,14 +63,14 @@ class Child:
         """Return the next line of its standard output, read as JSON; raises Failure when it ends instead."""
         line = self.lines.readline()
         if not line:
-            self._process.wait()
-            self.check()
+            self.wait()
+            raise Failure(f"{self.name} ended and said nothing")
         return json.loads(line)
 
     def wait(self) -> None:
-        """Wait for its end; raises Failure when that was not a good one."""
-        if self._process.wait():
-            self.check()
+        """Wait for its end; raises Failure when that is a bad one."""
+        self._process.wait()
+        self.check()
 
     def interrupt(self) -> None:
         """Ask it to end."""
@@ -98,18 +101,23 @@ class Children:
         while self._children:
             self._children.pop().stop()
 
-    def start(self, name: str, *command: str) -> Child:
+    def start(self, name: str, *command: str, heard: bool = False) -> Child:
         """Start one."""
-        child = Child(name, list(command), self._folder)
+        child = Child(name, list(command), self._folder, heard=heard)
         self._children.append(child)
         return child
 
-    def edgeflow(self, name: str, *arguments: str) -> Child:
-        """Start one that is a command of ours."""
-        return self.start(name, sys.executable, "-m", "edgeflow_tools.cli", *arguments)
+    def python(self, name: str, module: str, *arguments: str, heard: bool = False) -> Child:
+        """Start one that runs a module."""
+        return self.start(name, sys.executable, "-m", module, *arguments, heard=heard)
 
-    def await_(self, child: Child, probe: Callable[[], T | None], what: str) -> T:
-        """Return the first value of `probe`; raises Failure when the child ends before, or it takes too long."""
+    def check(self) -> None:
+        """Raise Failure when one has come to a bad end."""
+        for child in self._children:
+            child.check()
+
+    def wait_for(self, child: Child, probe: Callable[[], T | None], what: str) -> T:
+        """Return what `probe` gives, once it does; raises Failure when the child dies or takes too long."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             value = probe()

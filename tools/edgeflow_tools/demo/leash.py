@@ -1,6 +1,7 @@
-"""Run a program that dies with whoever started it, by SIGKILL too: ``python -m edgeflow_tools.demo.leash PID …``.
+"""Run a program that dies with whoever started it: ``python -m edgeflow_tools.demo.leash PID program …``.
 
-PID is the parent's. The kernel keeps the leash over exec; it lets go when the program changes its user.
+PID is that of whoever starts it, however that ends. The kernel keeps the leash over exec, and lets go when
+the program changes its user.
 Source: PR_SET_PDEATHSIG(2const).
 """
 
