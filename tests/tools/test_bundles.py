@@ -6,8 +6,10 @@ import io
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from edgeflow_tools.bundles import bundle
+from edgeflow_tools.cli import edgeflow
 from edgeflow_tools.client import DEVICE, Server, messages
 from edgeflow_tools.pipelines import checked
 from edgeflow_tools.terminal import Failure
@@ -52,6 +54,19 @@ def test_a_folder_goes_along_whole_but_for_what_is_hidden(folder: Path) -> None:
     whole = bundle(checked(folder))
     assert sorted(whole[1]) == ["double.py", "help.py", "notes.txt", "pipeline.yaml", "rows.csv"]
     assert bundle(checked(folder / "pipeline.yaml")) == whole
+
+
+def test_a_pipeline_too_large_to_deploy_still_runs(folder: Path) -> None:
+    (folder / "pipeline.yaml").write_text(PIPELINE)
+    with (folder / "recording.npy").open("wb") as file:
+        file.truncate(2 << 30)
+    with pytest.raises(ValueError, match="a bundle holds at most 512 MiB"):
+        bundle(checked(folder))
+    (folder / "double.py").write_text("def f(x):\n    return 2 * x\n")
+    result = CliRunner().invoke(edgeflow, ["run", str(folder)])
+    assert result.exit_code == 0
+    assert "the events carry no pipeline digest" in result.stderr
+    assert '"twice":2.0' in result.stdout
 
 
 def test_server_sent_events_are_taken_apart() -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeflow_agent.processes.admit import files_of
-from edgeflow_proto.bundle import MAX_BYTES, PIPELINE_FILE, Manifest, make_manifest
+from edgeflow_proto.bundle import MAX_BYTES, PIPELINE_FILE, Manifest, make_manifest, sha256
 from edgeflow_proto.pipeline.graph import Graph
+from edgeflow_proto.pipeline.kinds.steps import Model
 from edgeflow_tools.pipelines import Checked
 
 
@@ -34,10 +35,12 @@ def bundle(checked: Checked) -> tuple[Manifest, dict[str, bytes]]:
     return make_manifest(checked.graph.name, files, signatures), files
 
 
-def model_digests(graph: Graph, manifest: Manifest) -> dict[str, str]:
-    """Return the SHA-256 of each model step's file."""
-    files = {name: getattr(node.options, "file", None) for name, node in graph.steps.items()}
-    return {step: manifest.files[file].digest for step, file in files.items() if file in manifest.files}
+def model_digests(graph: Graph, folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each model step's file; raises OSError."""
+    models = {
+        name: node.options.file for name, node in graph.steps.items() if isinstance(node.options, Model)
+    }
+    return {step: sha256((folder / file).read_bytes()) for step, file in models.items()}
 
 
 def _check_size(folder: Path) -> None:

@@ -99,7 +99,7 @@ class Run:
     def events(self, recordings: Mapping[str, Path], *, paced: bool = False) -> Iterator[Event]:
         """Yield the events of recordings by input; `paced` rows come at their rate, else as fast as it goes.
 
-        Raises ValueError or OSError when a recording cannot be read.
+        Raises RecordingError or OSError when a recording cannot be read.
         """
         inputs = [(self.graph.inputs[name], path) for name, path in recordings.items()]
         fastest = max(_rate(node) for node, _ in inputs)

@@ -80,18 +80,26 @@ def _value(text: str) -> Any:
 
 def _set_up(checked: Checked) -> Run:
     from edgeflow_agent.runtime.plan import PlanError
-    from edgeflow_tools.bundles import bundle, model_digests
+    from edgeflow_tools.bundles import model_digests
     from edgeflow_tools.run import Run
 
     assert checked.graph is not None
+    folder = checked.file.parent.absolute()
     try:
-        manifest, _ = bundle(checked)
-        models = model_digests(checked.graph, manifest)
-        return Run(checked.graph, checked.file.parent.absolute(), manifest.digest, models)
+        return Run(checked.graph, folder, _digest(checked), model_digests(checked.graph, folder))
     except PlanError as error:
         raise Unwell(f"{checked.file}: {error}") from None
+
+
+def _digest(checked: Checked) -> str:
+    """Return the digest that the pipeline has when it is deployed, empty when it cannot be."""
+    from edgeflow_tools.bundles import bundle
+
+    try:
+        return bundle(checked)[0].digest
     except (ValueError, OSError) as error:
-        raise Failure(f"{checked.file}: {error}") from None
+        note(f"{error}; the events carry no pipeline digest")
+        return ""
 
 
 def _recordings(run: Run, checked: Checked, given: dict[str, str]) -> dict[str, Path]:
@@ -126,9 +134,11 @@ def _remark(run: Run, recordings: dict[str, Path]) -> None:
 
 
 def _guarded(run: Run, recordings: dict[str, Path], *, paced: bool) -> Iterator[Any]:
+    from edgeflow_agent.inputs.recording import RecordingError
+
     try:
         yield from run.events(recordings, paced=paced)
-    except ValueError as error:
+    except RecordingError as error:
         raise Failure(str(error)) from None
     except OSError as error:
         raise Failure(f"{error.filename or 'a recording'}: {error.strerror}") from None
