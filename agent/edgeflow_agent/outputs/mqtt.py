@@ -73,7 +73,7 @@ class MqttOutput(Output):
                 self._queue.popleft()
                 self._account.dropped("max_age", f"older than {self._options.max_age * 1e-9:g} s")
             elif not self._publish(self._queue[0]):
-                return
+                break
         self._account.turn(now)
 
     def _publish(self, waiting: _Waiting) -> bool:

@@ -1,0 +1,107 @@
+"""Thousands of broken payloads with good ones between: none crashes or hangs, and the good rows are exact."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+
+import cbor2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeflow_agent.inputs.decode.base import DecodeError, Decoder, decoder_of
+from edgeflow_proto.pipeline.kinds.base import Intake
+from edgeflow_proto.pipeline.kinds.decoders import Cbor, Json, Raw
+
+INTAKE = Intake(fields={"x": "acc.x", "y": "acc.y"})
+COUNT = 2000
+
+
+def packed(rows: list[list[float]]) -> bytes:
+    return np.array(rows, "<f4").tobytes()
+
+
+def objects(rows: list[list[float]]) -> dict[str, object]:
+    return {"id": "s1", "data": [{"acc": {"x": x, "y": y}} for x, y in rows]}
+
+
+FORMATS: dict[str, tuple[Decoder, Callable[[list[list[float]]], bytes]]] = {
+    "json": (decoder_of(Json(samples="data"), INTAKE), lambda rows: json.dumps(objects(rows)).encode()),
+    "cbor": (decoder_of(Cbor(samples="data"), INTAKE), lambda rows: cbor2.dumps(objects(rows))),
+    "cbor-packed": (
+        decoder_of(Cbor(samples="data"), INTAKE),
+        lambda rows: cbor2.dumps({"data": packed(rows)}),
+    ),
+    "raw": (decoder_of(Raw(), INTAKE), packed),
+}
+
+
+def broken(payload: bytes, chance: random.Random) -> bytes:
+    """Return a payload with a few bytes changed, taken out, put in or repeated."""
+    data = bytearray(payload)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(data) + 1)
+        match chance.randrange(4):
+            case 0:
+                data[at : at + 1] = bytes([chance.randrange(256)])
+            case 1:
+                del data[at : at + chance.randint(1, 9)]
+            case 2:
+                data[at:at] = chance.randbytes(chance.randint(1, 9))
+            case 3:
+                data[at:at] = data[at : at + 20]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_broken_payloads_with_good_ones_between(name: str) -> None:
+    decoder, encode = FORMATS[name]
+    chance, accepted, rejected = random.Random(name), 0, 0
+    for i in range(COUNT):
+        rows = [[float(i), float(j)] for j in range(chance.randint(1, 4))]
+        payload = encode(rows)
+        try:
+            found = decoder.decode(broken(payload, chance))
+            assert found.dtype == np.float32
+            assert found.shape[1:] == (2,)
+            assert np.isfinite(found).all()
+            accepted += 1
+        except DecodeError as error:
+            assert error.reason in ("json", "cbor", "type", "shape", "range", "nan", "missing_field")
+            rejected += 1
+        np.testing.assert_array_equal(decoder.decode(payload), np.array(rows, np.float32))
+    assert accepted + rejected == COUNT
+    assert rejected > COUNT / 20
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(payload=st.binary(max_size=300))
+def test_any_bytes_are_decoded_or_refused(name: str, payload: bytes) -> None:
+    try:
+        assert FORMATS[name][0].decode(payload).shape[1:] == (2,)
+    except DecodeError:
+        pass
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["data", "acc", "x", "y", "z"]), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_any_document_is_decoded_or_refused_alike_in_json_and_cbor(content: object) -> None:
+    found: list[object] = []
+    for name, payload in (("json", json.dumps(content).encode()), ("cbor", cbor2.dumps(content))):
+        try:
+            found.append(FORMATS[name][0].decode(payload).tolist())
+        except DecodeError:
+            found.append(None)
+    assert found[0] == found[1]
