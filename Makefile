@@ -35,7 +35,7 @@ contracts: dev ## check who imports whom
 	$(BIN)/lint-imports --no-logo
 
 bench: dev ## measure, and print ratios to the bare building blocks
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 proto: dev ## generate Python from proto/edgeflow_proto/v1/*.proto
 	$(BIN)/python .ci/proto.py

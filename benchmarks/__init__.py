@@ -1,1 +1,1 @@
-"""Speed and memory as ratios against a bare limit or a peer, measured in the same run. `python -m benchmarks.run`."""
+"""Speed and memory as ratios against a bare limit or a peer, measured in the same run."""

@@ -31,7 +31,8 @@ class Result:
         """Return the line as Markdown."""
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}×"
         bare = "" if self.bare is None else f"{self.bare:,.3g}"
-        return f"| {self.what} | {self.against} | {self.ours:,.3g} {self.unit} | {bare} | {ratio} | {self.goal} |"
+        cells = (self.what, self.against, f"{self.ours:,.3g} {self.unit}", bare, ratio, self.goal)
+        return f"| {' | '.join(cells)} |"
 
     def plain(self) -> dict[str, object]:
         """Return it for JSON."""

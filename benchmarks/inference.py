@@ -1,7 +1,7 @@
 """One inference, ring row to model output, against the bare runtime called the best way it has.
 
-TFLite's bare limit is ``set_tensor / invoke / get_tensor`` on an interpreter allocated once; ONNX Runtime's is a
-session with bound input and output. Both get one row at a time, as the runtime here does.
+TFLite's bare limit is ``set_tensor / invoke / get_tensor`` on an interpreter allocated once; ONNX Runtime's
+is a session with bound input and output. Both get one row at a time, as the runtime here does.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.common import Result, in_turns, note, seconds_per_call
 from edgeflow_agent.core import shm
 from edgeflow_agent.core.layout import RingSpec
 from edgeflow_agent.core.ring import RingReader, RingWriter
@@ -22,8 +25,6 @@ from edgeflow_agent.runtime.plan import compile_plan
 from edgeflow_agent.runtime.run import Runtime
 from edgeflow_proto.pipeline.check import graph_of
 from edgeflow_proto.pipeline.graph import Graph
-
-from benchmarks.common import Result, in_turns, note, seconds_per_call
 
 AUTOENCODER = (640, 64, 8, 64, 640)  # 84k parameters
 
@@ -38,10 +39,16 @@ class _Folder:
 
 
 def _graph(folder: Path, model: str, shape: list[int], dtype: str) -> Graph:
-    text = (
-        f"edgeflow: 1\nname: bench\ninputs:\n  rows: {{mqtt: a/b, shape: {shape}, dtype: {dtype}, rate: 100 Hz}}\n"
-        f"steps:\n  score: {{from: rows, model: {model}}}\noutputs:\n  all: {{from: score, event: bench.score}}\n"
-    )
+    text = f"""
+edgeflow: 1
+name: bench
+inputs:
+  rows: {{mqtt: a/b, shape: {shape}, dtype: {dtype}, rate: 100 Hz}}
+steps:
+  score: {{from: rows, model: {model}}}
+outputs:
+  all: {{from: score, event: bench.score}}
+"""
     return graph_of(text, "bench.yaml", _Folder(folder), {model: read_signature(folder / model)})
 
 
@@ -132,7 +139,7 @@ def make_autoencoder(path: Path) -> None:
     nodes: list[Any] = []
     weights: list[Any] = []
     edge = "x"
-    for index, (wide, high) in enumerate(zip(AUTOENCODER, AUTOENCODER[1:], strict=False)):
+    for index, (wide, high) in enumerate(pairwise(AUTOENCODER)):
         weights.append(numpy_helper.from_array(rng.normal(0, 0.1, (wide, high)).astype("f4"), f"w{index}"))
         weights.append(numpy_helper.from_array(np.zeros(high, "f4"), f"b{index}"))
         nodes.append(helper.make_node("Gemm", [edge, f"w{index}", f"b{index}"], [f"g{index}"]))
@@ -152,7 +159,10 @@ def _models(folder: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
     if not data.is_dir():
         note("no EDGEFLOW_TEST_DATA: the MLPerf Tiny models are left out")
         return
-    for what, name in (("MLPerf kws int8, TFLite", "kws_ref_model.tflite"), ("MLPerf ad01, TFLite", "ad01_fp32.tflite")):
+    for what, name in (
+        ("MLPerf kws int8, TFLite", "kws_ref_model.tflite"),
+        ("MLPerf ad01, TFLite", "ad01_fp32.tflite"),
+    ):
         (folder / name).write_bytes((data / name).read_bytes())
         yield what, name, _bare_tflite(folder / name)
 

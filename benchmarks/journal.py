@@ -1,4 +1,4 @@
-"""Journal appends per second against bare LMDB that puts blocks of the same size, both synced at each commit."""
+"""Journal appends per second against bare LMDB that puts blocks of the same size; both sync at each commit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
-from edgeflow_agent.store.journal import Journal
-from edgeflow_proto.event import Block, Clock, Column
 
 from benchmarks.common import Result, in_turns
+from edgeflow_agent.store.journal import Journal
+from edgeflow_proto.event import Block, Clock, Column
 
 SIZES = (1, 16, 256, 1000)
 SECONDS = 0.5
@@ -57,7 +57,9 @@ def measure() -> Iterator[Result]:
     folder = Path(tempfile.mkdtemp(prefix="edgeflow-bench-"))
     try:
         for count in SIZES:
-            ours, bare = in_turns(lambda n=count: _ours(folder, n), lambda n=count: _bare(folder, n), rounds=5)
+            ours, bare = in_turns(
+                lambda n=count: _ours(folder, n), lambda n=count: _bare(folder, n), rounds=5
+            )
             against = "bare LMDB, same bytes, synced"
             yield Result(f"journal, events/s, blocks of {count}", against, "events/s", ours, bare, "≥ 0.7×")
     finally:
