@@ -1,4 +1,4 @@
-"""Journal appends per second against bare LMDB that puts blocks of the same size; both sync at each commit."""
+"""Journal appends per second against bare LMDB with blocks of the same size; both sync at each commit."""
 
 from __future__ import annotations
 
