@@ -251,7 +251,7 @@ class PahoBroker:
         if routes is None:
             routes = self._route(packet.topic)
         if not routes:
-            self._unwanted(packet.topic)
+            self._unrouted.add()
         for subscriber, target in routes:
             try:
                 if packet.again:
@@ -264,6 +264,7 @@ class PahoBroker:
                 subscriber.failed(error)
 
     def _route(self, topic: bytes) -> tuple[Route, ...]:
+        """Find who takes a topic; what no filter of ours brings was left in the session by an earlier life."""
         try:
             name = topic.decode()
         except UnicodeDecodeError:
@@ -273,16 +274,10 @@ class PahoBroker:
         found = ((subscriber, subscriber.target(name)) for subscriber in self._subscribers)
         routes = tuple((subscriber, target) for subscriber, target in found if target is not None)
         self._routes[topic] = routes
-        return routes
-
-    def _unwanted(self, topic: bytes) -> None:
-        """Nobody takes it. What no filter of ours brings was left in the session by an earlier life."""
-        self._unrouted.add()
-        name = topic.decode(errors="replace")
-        known = self._left.union(self._subscribed)
-        if not self._stale and not any(overlap(one, name) for one in known):
+        if not any(overlap(known, name) for known in self._left.union(self._wanted())):
             self._clean = True
             self._leave(f"the session has a subscription that nobody has any more: {name}")
+        return routes
 
     # subscribing
 
@@ -301,10 +296,13 @@ class PahoBroker:
         self._routes.clear()
         self._stale = True
 
+    def _wanted(self) -> dict[str, int]:
+        return disjoint((one.topic_filter, one.qos) for one in self._subscribers)
+
     def _settle(self, client: _Client) -> None:
         """Ask the broker for what is wanted now: more first, then less, so that nothing is missed."""
         known = {} if self._fresh else self._subscribed
-        wanted = disjoint((one.topic_filter, one.qos) for one in self._subscribers)
+        wanted = self._wanted()
         more = [(name, qos) for name, qos in wanted.items() if known.get(name) != qos]
         less = [name for name in self._subscribed if name not in wanted]
         self._left.update(less)

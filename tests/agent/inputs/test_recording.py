@@ -91,7 +91,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
 
 
 def test_a_line_without_end_is_left_out(tmp_path: Path) -> None:
-    path = written(tmp_path, "a.jsonl", b"[1, 2]\n" + b"9" * (3 * MAX_LINE) + b"\n[3, 4]\n" + b"8" * (2 * MAX_LINE))
+    path = written(
+        tmp_path, "a.jsonl", b"[1, 2]\n" + b"9" * (3 * MAX_LINE) + b"\n[3, 4]\n" + b"8" * (2 * MAX_LINE)
+    )
     read = Read(path, XY)
     assert read.rows.tolist() == [[1, 2], [3, 4]]
     assert read.rejected == {"size": 2}
@@ -148,7 +150,9 @@ def sound(path: Path, data: bytes, width: int, channels: int = 1, rate: int = 16
 def test_wav_samples_are_floats_between_minus_one_and_one(tmp_path: Path, width: int) -> None:
     full = 1 << (8 * width - 1)
     values = [-full, 0, full // 2, full - 1]
-    data = b"".join((value + (128 if width == 1 else 0)).to_bytes(width, "little", signed=width > 1) for value in values)
+    data = b"".join(
+        (value + (128 if width == 1 else 0)).to_bytes(width, "little", signed=width > 1) for value in values
+    )
     intake = Intake(fields=["sound"], rate=Frequency(16000))
     rows = Read(sound(tmp_path / "a.wav", data, width), intake).rows[:, 0]
     np.testing.assert_allclose(rows, [-1, 0, 0.5, 1 - 1 / full], atol=1e-7)

@@ -75,7 +75,9 @@ def test_the_payload_is_what_the_pipeline_says(options: dict[str, Any], expected
 
 
 def test_without_a_payload_all_columns_go_with_time_and_key() -> None:
-    found = json.loads(payload_of(Mqtt(topic="t"), EffectRow(1, 0, "press", {"x": 1.5, "values": [[1], [2]]})))
+    found = json.loads(
+        payload_of(Mqtt(topic="t"), EffectRow(1, 0, "press", {"x": 1.5, "values": [[1], [2]]}))
+    )
     assert found.pop("time").endswith("Z")
     assert found == {"key": "press", "x": 1.5, "values": [[1], [2]]}
     assert "key" not in json.loads(payload_of(Mqtt(topic="t"), EffectRow(1, 0, "", {"x": 1})))

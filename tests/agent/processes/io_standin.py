@@ -24,7 +24,7 @@ from edgeflow_agent.core.snapshot import Snapshots
 from edgeflow_proto.bundle import MANIFEST_FILE, PIPELINE_FILE, make_manifest
 from edgeflow_proto.pipeline.check import graph_of
 from edgeflow_proto.pipeline.graph import Graph
-from tests.support.processes import end, eventually
+from tests.support.processes import eventually
 
 Rows = npt.NDArray[Any]
 
@@ -110,6 +110,7 @@ class AgentdStandIn:
         self.posts = channels.pair()
         self.link = Channel(self.posts[1], messages.Posted)
         self.pipelines: dict[str, Pipeline] = {}
+        self.ever: list[Pipeline] = []
         self.heard: list[object] = []
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: Channel | None = None
@@ -155,6 +156,7 @@ class AgentdStandIn:
         rings = {name: self._ring(graph, name) for name in graph.inputs}
         pipeline = Pipeline(graph.name, folder, graph, rings, snapshot.create(), channels.pair())
         self.pipelines[graph.name] = pipeline
+        self.ever.append(pipeline)
         if self.process is not None:
             self._attach(pipeline)
         return pipeline
@@ -236,9 +238,8 @@ class AgentdStandIn:
 
     def close(self) -> None:
         if self.process is not None:
-            end(self.process)
-            self._close_channel()
-        for sock in self.posts:
+            self.kill()
+        for sock in [*self.posts, *(sock for pipeline in self.ever for sock in pipeline.effects)]:
             sock.close()
 
     def _close_channel(self) -> None:
