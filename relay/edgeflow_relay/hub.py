@@ -1,301 +1,302 @@
-"""Where devices connect: one stream each, blobs beside. The only file of the relay that knows gRPC."""
+"""Where devices connect: a stream each, blobs beside it. The only file of the relay that knows gRPC.
+
+Messages are taken as bytes and read here, so that one that cannot be read ends its own stream with a
+reason and nothing else.
+Sources: grpc.github.io/grpc/core, "Channel arguments"; gRPC A8 (client-side keepalive).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import re
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, BinaryIO
 
 import grpc
-from google.protobuf.json_format import MessageToDict
+from grpc import aio
 
-from edgeflow_proto.event import Event, decode_block, events
-from edgeflow_proto.v1 import device_pb2, relay_pb2, service_pb2, service_pb2_grpc
+from edgeflow_proto.v1 import device_pb2, relay_pb2, service_pb2
+from edgeflow_relay import wire
+from edgeflow_relay.bell import Bell
 from edgeflow_relay.counters import Counters
+from edgeflow_relay.intake import Intake
+from edgeflow_relay.limited import Limited
 from edgeflow_relay.registry import Registry
 from edgeflow_relay.settings import Settings
-from edgeflow_relay.store import events as stored
+from edgeflow_relay.store import journals, wishes
 from edgeflow_relay.store.blobs import Blobs
 from edgeflow_relay.store.database import Database
+from edgeflow_relay.version import version
+from edgeflow_relay.wire import Malformed
 
 log = logging.getLogger("edgeflow.relay")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-CHUNK = 1 << 20
-MAX_MESSAGE = 16 << 20
 HELLO_S = 10.0
-IN_FLIGHT = 64  # batches of one device being stored
-VERSION = "0.1.0"
-OPTIONS = [
+CHUNK = 2 << 20
+MAX_MESSAGE = 64 << 20
+GRACE_S = 2.0
+_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", -1),
+    # A device pings every 20 s; one that does so oftener than this is not cut off as an abuser.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.so_reuseport", 0),
-]
+    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
+)
+_Code = grpc.StatusCode
+_Context = aio.ServicerContext[bytes, bytes]
 
 
-class Refused(ValueError):
-    """A device sent what cannot be used; its stream ends with this as the reason."""
+class Ended(Exception):
+    """A stream ends by our will; `code` and the message tell the device why."""
+
+    def __init__(self, code: grpc.StatusCode, why: str) -> None:
+        super().__init__(why)
+        self.code = code
 
 
 class Stream:
-    """One device's stream: what it sends is taken in order, what it is told goes through a queue."""
+    """What is to be said to one device: acknowledgements wait as one number per journal, wishes as a flag."""
 
-    def __init__(self, hub: Hub, device: str) -> None:
-        self.hub = hub
+    def __init__(self, hub: Hub, device: str, context: _Context) -> None:
         self.device = device
-        self.outbox: asyncio.Queue[relay_pb2.RelayMessage | None] = asyncio.Queue()
-        self.storing = asyncio.Semaphore(IN_FLIGHT)
-        self.told_revision = -1
+        self._hub = hub
+        self._context = context
+        self._acks: dict[str, int] = {}
+        self._wish = True
+        self._todo = Bell()
+        self._ending = asyncio.Event()
+        self._reason: Ended | None = None
 
-    def end(self) -> None:
-        """Let the stream end once its outbox is empty."""
-        self.outbox.put_nowait(None)
+    def wish(self) -> None:
+        """Send what is desired of the device: it changed."""
+        self._wish = True
+        self._todo.ring()
 
-    def wake(self) -> None:
-        """Send the desired state again, because it changed."""
-        self.hub.spawn(self.desire())
+    def ack(self, journal: str, sequence: int) -> None:
+        """Say that a journal is stored up to `sequence`."""
+        self._acks[journal] = sequence
+        self._todo.ring()
 
-    async def desire(self) -> None:
-        """Tell the device what it should run, unless it was told this revision."""
-        wanted = await self.hub.registry.wanted(self.device)
-        if wanted.revision <= self.told_revision:
-            return
-        self.told_revision = wanted.revision
-        pipelines = [
-            relay_pb2.Desired(name=name, digest=digest, manifest=manifest)
-            for name, (digest, manifest) in wanted.pipelines.items()
-        ]
-        state = relay_pb2.DesiredState(revision=wanted.revision, pipelines=pipelines)
-        await self.outbox.put(relay_pb2.RelayMessage(desired=state))
+    def replaced(self) -> None:
+        """End: the device has opened another stream."""
+        self.end(Ended(_Code.ABORTED, "the device has opened another stream"))
 
-    async def take(self, message: device_pb2.DeviceMessage) -> None:
-        """Act on a message; raises Refused."""
-        kind = message.WhichOneof("message")
-        if kind == "events":
-            await self.storing.acquire()  # backpressure: a device that is ahead of the disk is not read
-            self.hub.spawn(self._store(message.events))
-        elif kind == "heartbeat":
-            heartbeat = MessageToDict(message.heartbeat, preserving_proto_field_name=True)
-            await self.hub.registry.heartbeat(self.device, _numbers(heartbeat))
-        elif kind == "status":
-            s = message.status
-            status = {"name": s.name, "digest": s.digest, "state": s.state, "reason": s.reason}
-            await self.hub.registry.status(self.device, {**status, "revision": s.revision})
-        else:
-            raise Refused(f"unexpected {kind or 'empty message'}")
+    def end(self, reason: Ended) -> None:
+        """End for this reason."""
+        self._reason = self._reason or reason
+        self._ending.set()
 
-    async def _store(self, batch: device_pb2.EventBatch) -> None:
-        try:
-            last = await self.hub.store(self.device, batch)
-        except Exception as error:  # the batch is not acknowledged, so the device sends it again
-            log.error("%s: events %d…: %s", self.device, batch.first, error)
-            self.end()
-            return
-        finally:
-            self.storing.release()
-        ack = relay_pb2.EventAck(journal_id=batch.journal_id, sequence=last)
-        await self.outbox.put(relay_pb2.RelayMessage(ack=ack))
+    async def converse(self, welcome: relay_pb2.Welcome) -> None:
+        """Hear and answer until the device is done; raises Ended and Malformed."""
+        await self._send(relay_pb2.RelayMessage(welcome=welcome))
+        await _first_of(self._hub.listen(self, self._context), self._tell(), self._ended())
+
+    async def _ended(self) -> None:
+        await self._ending.wait()
+        assert self._reason is not None
+        raise self._reason
+
+    async def _tell(self) -> None:
+        while True:
+            if self._wish:
+                self._wish = False
+                await self._send(await self._hub.desired(self.device))
+            while self._acks:
+                journal = next(iter(self._acks))
+                ack = relay_pb2.EventAck(journal_id=journal, sequence=self._acks.pop(journal))
+                await self._send(relay_pb2.RelayMessage(ack=ack))
+            if not self._wish:
+                await self._todo.wait()
+
+    async def _send(self, message: relay_pb2.RelayMessage) -> None:
+        await self._context.write(message.SerializeToString())
 
 
-class Hub(service_pb2_grpc.FleetServicer, service_pb2_grpc.BlobsServicer):
-    """The services."""
+async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
+    """Run until one is done, and end the others; raises what the first one raised."""
+    tasks = [asyncio.get_running_loop().create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+class Hub:
+    """Both services, and the server under them."""
 
     def __init__(
-        self, settings: Settings, database: Database, registry: Registry, blobs: Blobs, counters: Counters
-    ) -> None:
-        self.settings = settings
-        self.database = database
-        self.registry = registry
-        self.blobs = blobs
-        self.counters = counters
-        self.streams: dict[str, Stream] = {}
-        self.stored = asyncio.Event()  # replaced at each set: new events for the mirror and live readers
-        self._tasks: set[asyncio.Task[None]] = set()
+        self, settings: Settings, database: Database, registry: Registry, intake: Intake, blobs: Blobs,
+        counters: Counters,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._database = database
+        self._registry = registry
+        self._intake = intake
+        self._blobs = blobs
+        self._counters = counters
+        self._limited = Limited(log)
+        self._open: set[Stream] = set()
+        self._server = aio.server(options=_OPTIONS)
+        self._server.add_generic_rpc_handlers(self._handlers())
 
-    def spawn(self, job: Any) -> None:
-        """Run a coroutine beside the others."""
-        task = asyncio.get_running_loop().create_task(job)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        methods: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
+            "Fleet": {"Connect": grpc.stream_stream_rpc_method_handler(self.connect)},
+            "Blobs": {"Fetch": grpc.unary_stream_rpc_method_handler(self.fetch)},
+        }
+        services = service_pb2.DESCRIPTOR.services_by_name
+        return tuple(
+            grpc.method_handlers_generic_handler(services[name].full_name, handlers)
+            for name, handlers in methods.items()
+        )
 
-    async def Connect(
-        self, requests: AsyncIterator[device_pb2.DeviceMessage], context: Any
-    ) -> AsyncIterator[relay_pb2.RelayMessage]:
-        """Serve one device."""
+    async def start(self) -> int:
+        """Listen; returns the port. Raises OSError when it cannot be had."""
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         try:
-            hello = await self._hello(requests)
-            stream = await self._open(hello)
-        except Refused as error:
-            self.counters["messages_refused_total"] += 1
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            return
-        reader = asyncio.get_running_loop().create_task(self._listen(stream, requests))
+            port = self._server.add_insecure_port(f"{host}:{self._settings.grpc_port}")
+        except RuntimeError as error:
+            raise OSError(f"gRPC port {self._settings.grpc_port}: {error}") from None
+        await self._server.start()
+        return port
+
+    async def stop(self) -> None:
+        """End every stream and the server."""
+        for stream in list(self._open):
+            stream.end(Ended(_Code.UNAVAILABLE, "the relay is stopping"))
+        await self._server.stop(GRACE_S)
+
+    # Fleet
+
+    async def connect(self, _: object, context: _Context) -> None:
+        """Serve a device's stream for as long as it lasts."""
         try:
-            while (message := await stream.outbox.get()) is not None:
-                yield message
-            if reader.done() and isinstance(reader.exception(), Refused):
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(reader.exception()))
+            await self._serve(context)
+        except Malformed as error:
+            self._counters["malformed_total"] += 1
+            self._limited.warning(context.peer(), f"refused: {error}")
+            await context.abort(_Code.INVALID_ARGUMENT, str(error))
+        except Ended as error:
+            await context.abort(error.code, str(error))
+        except Exception as error:  # what nobody foresaw ends this stream, and the device tries again
+            log.exception("%s: a stream failed", context.peer())
+            await context.abort(_Code.INTERNAL, f"the relay failed: {error!r}")
+
+    async def _serve(self, context: _Context) -> None:
+        hello = await self._hello(context)
+        stream = Stream(self, hello.device, context)
+        await self._registry.register(hello.device, wire.about(hello))
+        self._counters["streams_total"] += 1
+        self._counters["streams_replaced_total"] += self._registry.connect(hello.device, stream)
+        self._open.add(stream)
+        log.info("%s: connected", hello.device)
+        try:
+            await stream.converse(await self._welcome(hello))
         finally:
-            reader.cancel()
-            self._close(stream)
+            self._open.discard(stream)
+            self._registry.disconnect(hello.device, stream)
+            log.info("%s: its stream ended", hello.device)
 
-    async def _hello(self, requests: AsyncIterator[device_pb2.DeviceMessage]) -> device_pb2.Hello:
+    async def _hello(self, context: _Context) -> device_pb2.Hello:
         try:
             async with asyncio.timeout(HELLO_S):
-                first = await anext(requests)
-        except (TimeoutError, StopAsyncIteration):
-            raise Refused("no hello") from None
-        hello = first.hello
-        if first.WhichOneof("message") != "hello" or not NAME.fullmatch(hello.device):
-            raise Refused("the first message must be a hello with a device name of letters, digits, . _ -")
-        if not NAME.fullmatch(hello.fleet):
-            raise Refused(f"not a fleet name: {hello.fleet!r}")
-        return hello
+                message = await self._read(context)
+        except TimeoutError:
+            raise Ended(_Code.DEADLINE_EXCEEDED, f"no hello within {HELLO_S:g} s") from None
+        if message is None or message.WhichOneof("message") != "hello":
+            raise Malformed("a stream begins with a hello")
+        wire.check_hello(message.hello)
+        if message.hello.fleet != self._settings.fleet:
+            why = f"this relay serves fleet {self._settings.fleet!r}, not {message.hello.fleet[:80]!r}"
+            self._limited.warning(message.hello.device, f"refused: {why}")
+            raise Ended(_Code.FAILED_PRECONDITION, why)
+        return message.hello
 
-    async def _open(self, hello: device_pb2.Hello) -> Stream:
-        """Register the device; an older stream of the same name ends."""
-        device = hello.device
-        if device in self.streams:
-            self.streams[device].end()
-        stream = Stream(self, device)
-        await self.registry.hello(device, hello.fleet, MessageToDict(hello, preserving_proto_field_name=True))
-        self.streams[device] = stream
-        self.registry.online[device] = stream.wake
-        self.counters["streams_total"] += 1
-        self.counters["streams"] = len(self.streams)
-        self.registry.changed()
-        await stream.outbox.put(relay_pb2.RelayMessage(welcome=await self._welcome(hello)))
-        await stream.desire()
-        log.info("%s connected", device)
-        return stream
+    async def _read(self, context: _Context) -> device_pb2.DeviceMessage | None:
+        """Return the next message, ``None`` when the device sends no more."""
+        data: object = await context.read()  # bytes, or EOF
+        return wire.parse(device_pb2.DeviceMessage, data) if isinstance(data, bytes) else None
 
     async def _welcome(self, hello: device_pb2.Hello) -> relay_pb2.Welcome:
         ids = [journal.journal_id for journal in hello.journals]
-        acked = await self.database.read(lambda connection: stored.acked(connection, hello.device, ids))
-        acks = [relay_pb2.EventAck(journal_id=journal, sequence=number) for journal, number in acked.items()]
-        interval = self.settings.heartbeat_ms
-        return relay_pb2.Welcome(relay_version=VERSION, heartbeat_interval_ms=interval, acked=acks)
+        acked = await self._database.read(partial(journals.acked, device=hello.device, ids=ids))
+        acks = [relay_pb2.EventAck(journal_id=journal, sequence=last) for journal, last in acked.items()]
+        interval = self._settings.heartbeat // 10**6
+        return relay_pb2.Welcome(relay_version=version(), heartbeat_interval_ms=interval, acked=acks)
 
-    async def _listen(self, stream: Stream, requests: AsyncIterator[device_pb2.DeviceMessage]) -> None:
-        silence = 4 * self.settings.heartbeat_ms / 1000 + 5
+    async def desired(self, device: str) -> relay_pb2.RelayMessage:
+        """Return all that is desired of a device."""
+        revision, wanted = await self._database.read(partial(wishes.wishes, device=device))
+        pipelines = [relay_pb2.Desired(name=w.name, digest=w.digest, manifest=w.manifest) for w in wanted]
+        return relay_pb2.RelayMessage(desired=relay_pb2.DesiredState(revision=revision, pipelines=pipelines))
+
+    async def listen(self, stream: Stream, context: _Context) -> None:
+        """Take what a device says until it says no more; raises Malformed, and Ended when it falls silent."""
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.offline_after.seconds):
+                    message = await self._read(context)
+            except TimeoutError:
+                self._counters["streams_silent_total"] += 1
+                why = f"nothing heard for {self._settings.offline_after.seconds:g} s"
+                log.warning("%s: %s", stream.device, why)
+                raise Ended(_Code.DEADLINE_EXCEEDED, why) from None
+            if message is None:
+                return
+            await self._take(stream, message)
+
+    async def _take(self, stream: Stream, message: device_pb2.DeviceMessage) -> None:
+        device, kind = stream.device, message.WhichOneof("message")
+        if kind == "events":
+            batch = wire.batch(device, message.events)
+            self._registry.heard(device)
+            await self._intake.put(batch, partial(stream.ack, batch.journal, batch.last))
+        elif kind == "heartbeat":
+            self._counters["heartbeats_total"] += 1
+            self._registry.heard(device, wire.heartbeat(message.heartbeat))
+        elif kind == "status":
+            await self._note(device, message.status)
+        else:
+            raise Malformed("a message that is neither events nor a heartbeat nor a status")
+
+    async def _note(self, device: str, status: device_pb2.DeploymentStatus) -> None:
+        outcome = wire.outcome(status)
+        work = partial(wishes.tell, device=device, name=status.name, outcome=outcome)
+        if await self._database.write(work):
+            self._registry.heard(device)
+            self._registry.changed.ring()
+        else:
+            self._limited.warning(device, f"it speaks of a pipeline that is not known here: {status.name}")
+
+    # Blobs
+
+    async def fetch(self, request: bytes, context: _Context) -> None:
+        """Send a blob from an offset on."""
         try:
-            while True:
-                async with asyncio.timeout(silence):
-                    message = await anext(requests)
-                await stream.take(message)
-        except Refused as error:
-            self.counters["messages_refused_total"] += 1
-            log.warning("%s: %s", stream.device, error)
-            raise
-        except (StopAsyncIteration, TimeoutError, grpc.RpcError):
-            log.info("%s: the stream ended", stream.device)
-        finally:
-            stream.end()
-
-    def _close(self, stream: Stream) -> None:
-        if self.streams.get(stream.device) is stream:
-            del self.streams[stream.device]
-            self.registry.online.pop(stream.device, None)
-            self.registry.changed()
-        self.counters["streams"] = len(self.streams)
-
-    async def store(self, device: str, batch: device_pb2.EventBatch) -> int:
-        """Store a batch and remember how far its journal is stored; returns the last sequence number.
-
-        A block that cannot be read is kept apart and acknowledged: sent again it would be no better.
-        """
-        try:
-            found, error = list(_expanded(device, batch)), ""
-        except ValueError as problem:
-            found, error = [], str(problem)
-        last = batch.first + (len(found) or batch.count) - 1
-
-        def job(connection: Any) -> int:
-            if error:
-                numbers = (batch.first, batch.count)
-                stored.reject(connection, device, batch.journal_id, numbers, batch.block, error)
-            new = stored.insert(connection, device, found) if found else 0
-            stored.acknowledge(connection, device, batch.journal_id, batch.pipeline, last)
-            return new
-
-        new = await self.database.write(job)
-        self._count(device, len(found), new, error)
-        return last
-
-    def _count(self, device: str, found: int, new: int, error: str) -> None:
-        if error:
-            self.counters["blocks_rejected_total"] += 1
-            log.error("%s: a block is set aside: %s", device, error)
-        self.counters["events_stored_total"] += new
-        self.counters["events_duplicate_total"] += found - new
-        if new:
-            rung, self.stored = self.stored, asyncio.Event()
-            rung.set()
-
-    async def wait_stored(self, seconds: float) -> None:
-        """Return when events were stored, or after so long."""
-        rung = self.stored
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await rung.wait()
-
-    async def Fetch(self, request: Any, context: Any) -> AsyncIterator[service_pb2.BlobChunk]:
-        """Send a blob from an offset."""
-        path = self.blobs.path(request.digest)
+            asked = wire.parse(service_pb2.BlobRequest, request)
+        except Malformed as error:
+            self._counters["malformed_total"] += 1
+            await context.abort(_Code.INVALID_ARGUMENT, str(error))
+        path = await asyncio.to_thread(self._blobs.path, asked.digest)
         if path is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such blob")
-            return
-        if request.offset > path.stat().st_size:
-            await context.abort(grpc.StatusCode.OUT_OF_RANGE, "the offset is beyond the end")
-        with path.open("rb") as file:
-            file.seek(request.offset)
-            while data := await asyncio.to_thread(file.read, CHUNK):
-                yield service_pb2.BlobChunk(data=data)
-
-    async def stop(self) -> None:
-        """End every stream; what is being stored is finished."""
-        for stream in list(self.streams.values()):
-            stream.end()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+            await context.abort(_Code.NOT_FOUND, f"no blob {asked.digest[:64]!r}")
+        with await asyncio.to_thread(path.open, "rb") as file:
+            size = await asyncio.to_thread(file.seek, 0, 2)
+            if asked.offset > size:
+                await context.abort(_Code.OUT_OF_RANGE, f"it has {size} bytes; asked from {asked.offset}")
+            self._counters["blobs_served_total"] += 1
+            await _send_file(file, asked.offset, context)
 
 
-def _expanded(device: str, batch: device_pb2.EventBatch) -> list[Event]:
-    if not NAME.fullmatch(batch.journal_id) or not re.fullmatch(r"[a-z_][a-z0-9-]{0,62}", batch.pipeline):
-        raise ValueError(f"not a journal's name: {batch.journal_id!r} of {batch.pipeline!r}")
-    block = decode_block(batch.block)
-    if block.count != batch.count or batch.first < 1:
-        raise ValueError(f"a block of {block.count} events was sent as {batch.count} from {batch.first}")
-    return list(events(block, batch.first, batch.journal_id, device, batch.pipeline))
-
-
-def _numbers(value: Any) -> Any:
-    """Undo protobuf's JSON form, in which 64-bit numbers are strings."""
-    if isinstance(value, dict):
-        return {key: _numbers(item) if key not in _TEXTS else item for key, item in value.items()}
-    if isinstance(value, list):
-        return [_numbers(item) for item in value]
-    return int(value) if isinstance(value, str) and re.fullmatch(r"-?\d{1,19}", value) else value
-
-
-_TEXTS = {"name", "digest", "origin", "state", "reason", "clock_quality"}
-
-
-async def listen(hub: Hub, settings: Settings) -> tuple[Any, int]:
-    """Start the gRPC server; returns it and its port. Raises OSError when the port cannot be had."""
-    server = grpc.aio.server(options=OPTIONS)
-    service_pb2_grpc.add_FleetServicer_to_server(hub, server)
-    service_pb2_grpc.add_BlobsServicer_to_server(hub, server)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    try:
-        port = server.add_insecure_port(f"{host}:{settings.grpc_port}")
-    except RuntimeError as error:
-        raise OSError(f"port {settings.grpc_port}: {error}") from None
-    await server.start()
-    return server, port
+async def _send_file(file: BinaryIO, offset: int, context: _Context) -> None:
+    file.seek(offset)
+    while data := await asyncio.to_thread(file.read, CHUNK):
+        await context.write(service_pb2.BlobChunk(data=data).SerializeToString())

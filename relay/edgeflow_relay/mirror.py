@@ -1,165 +1,337 @@
-"""The mirror: every stored event published to MQTT, and every device's state retained. The only user of paho.
+"""The mirror: every event published to MQTT as it is stored, and every device's state. The only user of paho.
 
-At least once: a cursor in the database moves only over events that the broker has acknowledged, so a relay or
-a broker that is killed costs repeats, which receivers know by the event's id, and never an event.
+At least once: a cursor in the store moves over events that the broker has acknowledged, in order, so
+whatever dies costs repeats, which receivers know by the event's id, and never an event. A connection is made
+anew for each attempt and what it had in flight is published again from the cursor: paho's own reconnection
+sends all it holds at once, past any limit the broker has set.
+Sources: MQTT 5.0, sections 3.2.2.3 (receive maximum, maximum packet size) and 4.4; CloudEvents 1.0.2, MQTT
+protocol binding.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
-import json
 import logging
+import re
 import time
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from sqlalchemy import Connection, select
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
-from edgeflow_proto.event import CONTENT_TYPE
+from edgeflow_proto.event import CONTENT_TYPE, wall_time
+from edgeflow_relay.bell import Bell
 from edgeflow_relay.counters import Counters
-from edgeflow_relay.hub import Hub
 from edgeflow_relay.registry import Registry
-from edgeflow_relay.settings import Settings
+from edgeflow_relay.settings import Broker
+from edgeflow_relay.store import cursors, events
 from edgeflow_relay.store.database import Database
-from edgeflow_relay.store.tables import cursors, devices, events
 
-log = logging.getLogger("edgeflow.relay")
-BATCH = 200  # events in flight: paho itself knows no bound after a reconnect
-NAME = "mirror"
-ACK_S = 15.0
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+log = logging.getLogger("edgeflow.relay.mirror")
+CURSOR = "mirror"
+WINDOW = 256  # messages in flight, or fewer where the broker says so
+CONNECT_S = 10.0
+KEEPALIVE_S = 30
+DRAIN_S = 1.0
+SAVE_S = 0.5
+BACKOFF_S = (0.5, 30.0)
+_PAGE = 500
+_LEVEL = re.compile(r"[/+#\0]")
+_HEADER = 512  # of a packet besides topic and payload, at most
 
 
-class Mirror:
-    """Publishes to the broker of the settings; does nothing where there is none."""
+class Lost(ConnectionError):
+    """The connection is gone, or the broker refuses; the message says why."""
 
-    def __init__(
-        self, settings: Settings, database: Database, registry: Registry, hub: Hub, counters: Counters
-    ) -> None:
-        self._settings = settings
-        self._database = database
-        self._registry = registry
-        self._hub = hub
-        self._counters = counters
-        self._up = asyncio.Event()
-        self._told: dict[str, str] = {}  # device → status last published
 
-    async def run(self) -> None:
-        """Mirror until cancelled."""
-        if self._settings.broker is None:
-            return
-        loop = asyncio.get_running_loop()
-        client = self._client(loop)
-        host, _, port = self._settings.broker.rpartition(":")
-        client.connect_async(host, int(port))
-        client.loop_start()
+class Session:
+    """One connection. paho calls back in a thread of its own, which is passed on to the loop."""
+
+    def __init__(self, broker: Broker) -> None:
+        """Raises OSError when certificates or the password cannot be read."""
+        self._broker = broker
+        self._loop = asyncio.get_running_loop()
+        self._client = _client(broker)
+        self._client.on_connect = self._connected
+        self._client.on_connect_fail = lambda *_: self._tell(self._end, "no connection")
+        self._client.on_disconnect = lambda _c, _u, _f, reason, _p: self._tell(self._end, str(reason))
+        self._client.on_publish = lambda _c, _u, mid, reason, _p: self._tell(self._acknowledged, mid, reason)
+        self._waiting: dict[int, Callable[[], None]] = {}
+        self._answered, self._lost = asyncio.Event(), asyncio.Event()
+        self._why = ""
+        self._room = Bell()
+        self._window = WINDOW
+        self._largest = 1 << 28
+
+    async def open(self) -> None:
+        """Connect; raises Lost."""
+        host, port = self._broker.host, self._broker.port
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._events(client))
-                group.create_task(self._statuses(client))
-        finally:
-            client.disconnect()
-            client.loop_stop()
+            async with asyncio.timeout(CONNECT_S):
+                await asyncio.to_thread(self._client.connect, host, port, KEEPALIVE_S)
+                self._client.loop_start()
+                await self._answered.wait()
+        except TimeoutError:
+            raise Lost(f"no answer within {CONNECT_S:g} s") from None
+        except (OSError, ValueError) as error:
+            raise Lost(str(error)) from None
+        if self._why:
+            raise Lost(self._why)
 
-    def _client(self, loop: asyncio.AbstractEventLoop) -> paho.Client:
-        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        client.reconnect_delay_set(1, 10)
-        if self._settings.broker_username is not None:
-            client.username_pw_set(self._settings.broker_username, self._settings.broker_password)
+    async def until_lost(self) -> None:
+        """Wait for the end of the connection and raise it as Lost."""
+        await self._lost.wait()
+        raise Lost(self._why)
 
-        def connected(_c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
-            loop.call_soon_threadsafe(self._connected, not reason.is_failure)
+    async def close(self) -> None:
+        """End the connection."""
+        self._client.disconnect()
+        await asyncio.to_thread(self._client.loop_stop)
 
-        def lost(_c: Any, _u: Any, _f: Any, _r: Any, _p: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._connected, False)
+    @property
+    def in_flight(self) -> int:
+        """How many messages are not acknowledged."""
+        return len(self._waiting)
 
-        client.on_connect, client.on_disconnect = connected, lost
-        return client
+    def fits(self, topic: str, payload: bytes) -> bool:
+        """Say whether the broker takes a message of this size."""
+        return len(topic) + len(payload) + _HEADER <= self._largest
 
-    def _connected(self, up: bool) -> None:
-        self._counters["mirror_connected"] = int(up)
-        if up:
-            self._told.clear()  # another broker may be there now
-            self._up.set()
-        else:
-            self._up.clear()
+    async def publish(self, topic: str, payload: bytes, done: Callable[[], None], *, retain: bool) -> None:
+        """Publish at QoS 1, waiting while too much is in flight; `done` is called when the broker has it."""
+        while len(self._waiting) >= self._window:
+            await self._room.wait()
+        info = self._client.publish(topic, payload, 1, retain, _properties(retain))
+        self._waiting[info.mid] = done
 
-    async def _events(self, client: paho.Client) -> None:
-        cursor = await self._database.read(_cursor)
-        while True:
-            batch = await self._database.read(functools.partial(_after, cursor=cursor))
-            self._counters["mirror_backlog"] = len(batch)
-            if not batch:
-                await self._hub.wait_stored(2.0)
-                continue
-            await self._up.wait()
-            cursor = await self._send(client, batch, cursor)
+    async def drain(self, seconds: float) -> None:
+        """Wait for acknowledgements, this long at most."""
+        end = self._loop.time() + seconds
+        while self._waiting and not self._lost.is_set() and self._loop.time() < end:
+            await self._room.wait(end - self._loop.time())
 
-    async def _send(self, client: paho.Client, batch: list[Any], cursor: int) -> int:
-        """Publish a batch; returns how far it was acknowledged. Whoever follows waits for the rest."""
-        infos = [client.publish(self._topic(row), row.event, 1, properties=_properties()) for row in batch]
-        deadline = time.monotonic() + ACK_S
-        while time.monotonic() < deadline and self._up.is_set() and not all(map(_done, infos)):  # noqa: ASYNC110 - paho acknowledges in a thread of its own
-            await asyncio.sleep(0.002)
-        done = next((i for i, info in enumerate(infos) if not _done(info)), len(infos))
-        self._counters["mirror_published_total"] += done
-        if done == 0:
-            await asyncio.sleep(0.2)
-            return cursor
-        reached = int(batch[done - 1].row)
-        await self._database.write(lambda connection: _move(connection, reached))
-        return reached
+    # what paho's thread tells
 
-    def _topic(self, row: Any) -> str:
-        return f"edgeflow/{row.fleet}/{row.device}/events/{row.pipeline}/{row.output}"
+    def _tell(self, what: Callable[..., None], *arguments: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(what, *arguments)
 
-    async def _statuses(self, client: paho.Client) -> None:
-        while True:
-            await self._up.wait()
-            for device in await self._registry.fleet():
-                status = json.dumps({"online": device["online"]})
-                if self._told.get(device["name"]) != status:
-                    topic = f"edgeflow/{device['fleet']}/{device['name']}/status"
-                    client.publish(topic, status, qos=1, retain=True)
-                    self._told[device["name"]] = status
-            await self._registry.wait(10.0)
+    def _connected(
+        self, _c: Client, _u: object, _f: object, reason: ReasonCode, answer: Properties | None
+    ) -> None:
+        self._tell(
+            self._end if reason.is_failure else self._begin, str(reason) if reason.is_failure else answer
+        )
+
+    def _begin(self, answer: Properties | None) -> None:
+        self._window = min(WINDOW, getattr(answer, "ReceiveMaximum", WINDOW))
+        self._largest = getattr(answer, "MaximumPacketSize", self._largest)
+        self._answered.set()
+
+    def _end(self, why: str) -> None:
+        self._why = self._why or why or "the connection was closed"
+        self._answered.set()
+        self._lost.set()
+        self._room.ring()
+
+    def _acknowledged(self, mid: int, reason: ReasonCode) -> None:
+        done = self._waiting.pop(mid, None)
+        if reason.is_failure:
+            self._end(f"the broker refuses what is published: {reason}")
+        elif done is not None:
+            done()
+        self._room.ring()
 
 
-def _properties() -> Properties:
+def _client(broker: Broker) -> Client:
+    from paho.mqtt.client import Client, MQTTv5
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTv5, reconnect_on_failure=False)
+    client.max_inflight_messages_set(0)  # bounded here
+    if broker.tls is not None:
+        client.tls_set(broker.tls.ca, broker.tls.cert, broker.tls.key)
+    if broker.username is not None:
+        in_file = Path(broker.password_file).read_text().strip() if broker.password_file else None
+        client.username_pw_set(broker.username, in_file or broker.password)
+    return client
+
+
+def _properties(retain: bool) -> Properties:
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.ContentType = CONTENT_TYPE
+    properties.ContentType = "application/json" if retain else CONTENT_TYPE
     return properties
 
 
-def _done(info: paho.MQTTMessageInfo) -> bool:
-    with contextlib.suppress(ValueError, RuntimeError):  # not queued: the client is full or away
-        return info.is_published()
-    return False
+class Mirror:
+    """All sessions, one after the other, and how far they have come."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        fleet: str,
+        database: Database,
+        registry: Registry,
+        counters: Counters,
+        stored: Bell,
+    ) -> None:
+        """`stored` rings when there are new events."""
+        self._broker = broker
+        self._fleet = fleet
+        self._database = database
+        self._registry = registry
+        self._counters = counters
+        self._stored = stored
+        self._cursor = self._newest = 0
+        self._saved = -1  # not read yet
+        self._line: deque[list[int]] = deque()  # [row, 1 when acknowledged], in order
+        self.connected = False
+        self.error = "not connected yet"
+
+    @property
+    def address(self) -> str:
+        """The broker's address."""
+        return f"{self._broker.host}:{self._broker.port}"
+
+    @property
+    def backlog(self) -> int:
+        """Events stored and not acknowledged by the broker."""
+        return max(0, self._newest - self._cursor)
+
+    async def run(self) -> None:
+        """Mirror until cancelled."""
+        delay, most = BACKOFF_S
+        while True:
+            try:
+                await self._attempt()
+            except* (Lost, OSError, SQLAlchemyError) as group:
+                self._lost(str(group.exceptions[0]))
+            delay = BACKOFF_S[0] if self.connected else min(most, delay * 2)
+            self.connected = False
+            await asyncio.sleep(delay)
+
+    def _lost(self, why: str) -> None:
+        if why != self.error:
+            log.warning("%s: %s", self.address, why)
+        self.error = why
+
+    async def _attempt(self) -> None:
+        """Live one session; raises what ended it, as a group."""
+        if self._saved < 0:
+            self._cursor = self._saved = self._newest = await self._database.write(_begin)
+        session = Session(self._broker)
+        try:
+            await session.open()
+            log.info("%s: connected", self.address)
+            self.connected, self.error = True, ""
+            self._line.clear()
+            async with asyncio.TaskGroup() as group:
+                for work in (
+                    self._events(session),
+                    self._statuses(session),
+                    self._save(),
+                    session.until_lost(),
+                ):
+                    group.create_task(work)
+        finally:
+            await session.drain(DRAIN_S)
+            await session.close()
+            await self._save_now()
+
+    async def _events(self, session: Session) -> None:
+        reached = self._cursor
+        while True:
+            rings = self._stored.rings
+            found, self._newest = await self._database.read(
+                partial(events.to_mirror, after=reached, limit=_PAGE)
+            )
+            for event in found:
+                await self._publish(session, event)
+                reached = event.row
+            if not found:
+                await self._stored.wait(KEEPALIVE_S, since=rings)
+
+    async def _publish(self, session: Session, event: events.ToMirror) -> None:
+        levels = (event.device, "events", event.pipeline, event.output)
+        topic = "/".join(("edgeflow", self._fleet, *(_level(level) for level in levels)))
+        entry = [event.row, 0]
+        self._line.append(entry)
+        payload = event.body.encode()
+        if session.fits(topic, payload):
+            await session.publish(
+                topic, payload, partial(self._done, entry, "mirror_published_total"), retain=False
+            )
+        else:
+            log.error("%s: row %d: the broker takes none of %d bytes", self.address, event.row, len(payload))
+            self._done(entry, "mirror_skipped_total")
+
+    def _done(self, entry: list[int], counted: str) -> None:
+        self._counters[counted] += 1
+        entry[1] = 1
+        while self._line and self._line[0][1]:
+            self._cursor = self._line.popleft()[0]
+
+    async def _statuses(self, session: Session) -> None:
+        """Publish who is there, all of it on a new connection: the broker may be another one."""
+        told: dict[str, bool] = {}
+        while True:
+            for name in self._registry.known:
+                online = self._registry.online(name)
+                if told.get(name) != online:
+                    told[name] = online
+                    await self._tell(session, name, online)
+                    break
+            else:
+                await self._registry.changed.wait(KEEPALIVE_S)
+
+    async def _tell(self, session: Session, device: str, online: bool) -> None:
+        state = {
+            "device": device,
+            "status": "online" if online else "offline",
+            "time": wall_time(time.time_ns()),
+        }
+        topic = f"edgeflow/{self._fleet}/{device}/status"
+        await session.publish(topic, msgspec.json.encode(state), lambda: None, retain=True)
+
+    # the cursor
+
+    async def _save(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_S)
+            await self._save_now()
+
+    async def _save_now(self) -> None:
+        cursor = self._cursor
+        if cursor == self._saved:
+            return
+        try:
+            await self._database.write(partial(cursors.put, name=CURSOR, row=cursor))
+            self._saved = cursor
+        except SQLAlchemyError as error:  # costs repeats after a restart, and is tried again
+            log.error("its position cannot be stored: %s", error)
 
 
-def _cursor(connection: Connection) -> int:
-    return int(connection.execute(select(cursors.c.row).where(cursors.c.name == NAME)).scalar() or 0)
+def _begin(connection: Any) -> int:
+    """Return the row to go on behind: the last mirror's; for the first of all, the newest there is."""
+    row = cursors.get(connection, CURSOR)
+    if row is None:
+        row = events.newest_row(connection)
+        cursors.put(connection, CURSOR, row)
+    return row
 
 
-def _move(connection: Connection, row: int) -> None:
-    known = connection.execute(cursors.update().where(cursors.c.name == NAME).values(row=row))
-    if not known.rowcount:
-        connection.execute(cursors.insert().values(name=NAME, row=row))
-
-
-def _after(connection: Connection, cursor: int) -> list[Any]:
-    statement = (
-        select(
-            events.c.row, events.c.device, events.c.pipeline, events.c.output, events.c.event, devices.c.fleet
-        )
-        .select_from(events.join(devices, events.c.device == devices.c.name))
-        .where(events.c.row > cursor)
-        .order_by(events.c.row)
-        .limit(BATCH)
-    )
-    return list(connection.execute(statement))
+def _level(text: str) -> str:
+    """Return a name as one level of a topic (MQTT 5.0, section 4.7)."""
+    return _LEVEL.sub("_", text) or "_"

@@ -1,177 +1,124 @@
-"""The fleet: who said hello, how it is doing, what it should run and what became of that."""
+"""Who is there: the devices that ever said hello, which of them are connected, and how they fare.
+
+What changes with every heartbeat is kept in memory and written now and then, all devices in one commit.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import msgspec
-from sqlalchemy import Connection, delete, select
+from sqlalchemy.exc import OperationalError
 
-from edgeflow_proto.bundle import Manifest, decode_manifest
+from edgeflow_relay.bell import Bell
+from edgeflow_relay.store import devices
 from edgeflow_relay.store.database import Database
-from edgeflow_relay.store.tables import bundles, desired, devices, statuses
+from edgeflow_relay.store.devices import About, Heartbeat, Known
+
+log = logging.getLogger("edgeflow.relay")
+SAVE_S = 10.0
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """What a device should run: the whole of it, under a revision that only grows."""
+class Stream(Protocol):
+    """A device's connection."""
 
-    revision: int
-    pipelines: dict[str, tuple[str, bytes]]  # name → digest, manifest
+    def wish(self) -> None:
+        """Send what is desired of the device: it changed."""
+
+    def replaced(self) -> None:
+        """End: the device has opened another stream."""
 
 
 class Registry:
-    """Devices and deployments. Who is online is known here alone; the rest is in the database."""
+    """All devices. `changed` rings when one came, went or was heard."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.online: dict[str, Callable[[], None]] = {}  # device → wake its stream
-        self._changed: set[asyncio.Event] = set()
+        self._known: dict[str, Known] = {}
+        self._streams: dict[str, Stream] = {}
+        self._unsaved: set[str] = set()
+        self.changed = Bell()
 
-    def changed(self) -> None:
-        """Wake those who show the fleet."""
-        for waiter in self._changed:
-            waiter.set()
+    async def load(self) -> None:
+        """Read what is known from before."""
+        self._known = {known.name: known for known in await self._database.read(devices.load)}
 
-    async def wait(self, seconds: float) -> None:
-        """Return at the next change, or after so long."""
-        waiter = asyncio.Event()
-        self._changed.add(waiter)
+    @property
+    def known(self) -> Mapping[str, Known]:
+        """Every device, by name."""
+        return self._known
+
+    def __iter__(self) -> Iterator[Known]:
+        """Iterate over the devices in the order of their names."""
+        return iter(sorted(self._known.values(), key=lambda known: known.name))
+
+    def online(self, name: str) -> bool:
+        """Say whether a device is connected."""
+        return name in self._streams
+
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """The open streams, by device."""
+        return self._streams
+
+    async def register(self, name: str, about: About) -> None:
+        """Note a hello; raises OperationalError when the disk refuses."""
+        now = time.time_ns()
+        before = self._known.get(name)
+        first = before.first_seen_ns if before else now
+        known = Known(name, about, first, now, before.heartbeat if before else None)
+        await self._database.write(lambda connection: devices.register(connection, known))
+        self._known[name] = known
+
+    def connect(self, name: str, stream: Stream) -> bool:
+        """Make `stream` the one of a registered device; an older one ends. Returns whether there was one."""
+        older = self._streams.get(name)
+        self._streams[name] = stream
+        self.changed.ring()
+        if older is not None:
+            older.replaced()
+        return older is not None
+
+    def disconnect(self, name: str, stream: Stream) -> None:
+        """Note that a stream is gone."""
+        if self._streams.get(name) is stream:
+            del self._streams[name]
+            self._unsaved.add(name)
+            self.changed.ring()
+
+    def heard(self, name: str, heartbeat: Heartbeat | None = None) -> None:
+        """Note that a device is alive, and how it fares."""
+        known = self._known[name]
+        self._known[name] = msgspec.structs.replace(
+            known, last_seen_ns=time.time_ns(), heartbeat=heartbeat or known.heartbeat
+        )
+        self._unsaved.add(name)
+        if heartbeat is not None:
+            self.changed.ring()
+
+    def wish(self, name: str) -> None:
+        """Send a device what is desired of it, if it is there."""
+        if name in self._streams:
+            self._streams[name].wish()
+        self.changed.ring()
+
+    async def run(self) -> None:
+        """Write what was heard, now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(SAVE_S)
+            await self.save()
+
+    async def save(self) -> None:
+        """Write what was heard; what the disk refuses is tried the next time."""
+        names, self._unsaved = self._unsaved, set()
+        known = [self._known[name] for name in names]
         try:
-            async with asyncio.timeout(seconds):
-                await waiter.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._changed.discard(waiter)
-
-    async def hello(self, device: str, fleet: str, hello: dict[str, Any]) -> None:
-        """Register a device, or note that it is back."""
-
-        def job(connection: Connection) -> None:
-            values = {"fleet": fleet, "hello": json.dumps(hello), "seen_ns": time.time_ns()}
-            known = connection.execute(devices.update().where(devices.c.name == device).values(**values))
-            if not known.rowcount:
-                connection.execute(devices.insert().values(name=device, heartbeat="{}", revision=0, **values))
-
-        await self._database.write(job)
-        self.changed()
-
-    async def heartbeat(self, device: str, heartbeat: dict[str, Any]) -> None:
-        """Keep a device's newest heartbeat."""
-        values = {"heartbeat": json.dumps(heartbeat), "seen_ns": time.time_ns()}
-        statement = devices.update().where(devices.c.name == device).values(**values)
-        await self._database.write(lambda connection: connection.execute(statement).rowcount)
-        self.changed()
-
-    async def status(self, device: str, status: dict[str, Any]) -> None:
-        """Keep what became of a deployment."""
-        key = (statuses.c.device == device) & (statuses.c.name == status["name"])
-
-        def job(connection: Connection) -> None:
-            connection.execute(delete(statuses).where(key))
-            connection.execute(statuses.insert().values(device=device, at_ns=time.time_ns(), **status))
-
-        await self._database.write(job)
-        self.changed()
-
-    async def wanted(self, device: str) -> Wanted:
-        """Return what a device should run."""
-
-        def job(connection: Connection) -> Wanted:
-            revision = connection.execute(select(devices.c.revision).where(devices.c.name == device)).scalar()
-            join = desired.join(bundles, desired.c.digest == bundles.c.digest)
-            rows = connection.execute(
-                select(desired.c.name, desired.c.digest, bundles.c.manifest)
-                .select_from(join)
-                .where(desired.c.device == device)
-            )
-            return Wanted(revision or 0, {row.name: (row.digest, row.manifest) for row in rows})
-
-        return await self._database.read(job)
-
-    async def want(self, device: str, name: str, digest: str | None) -> int | None:
-        """Set (or with ``None`` end) what a device should run under a name; returns the new revision.
-
-        Returns ``None`` for an unknown device.
-        """
-
-        def job(connection: Connection) -> int | None:
-            revision = connection.execute(select(devices.c.revision).where(devices.c.name == device)).scalar()
-            if revision is None:
-                return None
-            connection.execute(delete(desired).where((desired.c.device == device) & (desired.c.name == name)))
-            if digest is not None:
-                connection.execute(desired.insert().values(device=device, name=name, digest=digest))
-            connection.execute(devices.update().where(devices.c.name == device).values(revision=revision + 1))
-            return int(revision) + 1
-
-        revision = await self._database.write(job)
-        if device in self.online:
-            self.online[device]()
-        self.changed()
-        return revision
-
-    # bundles
-
-    async def upload(self, manifest: Manifest) -> None:
-        """Remember a bundle; uploaded again it becomes the latest of its name."""
-
-        def job(connection: Connection) -> None:
-            connection.execute(delete(bundles).where(bundles.c.digest == manifest.digest))
-            connection.execute(
-                bundles.insert().values(
-                    name=manifest.name,
-                    digest=manifest.digest,
-                    manifest=manifest.encode(),
-                    uploaded_ns=time.time_ns(),
-                )
-            )
-
-        await self._database.write(job)
-        self.changed()
-
-    async def versions(self, name: str | None = None) -> list[tuple[Manifest, int]]:
-        """Return bundles with the time of their upload, newest first."""
-
-        def job(connection: Connection) -> list[tuple[Manifest, int]]:
-            statement = select(bundles).order_by(bundles.c.row.desc())
-            if name is not None:
-                statement = statement.where(bundles.c.name == name)
-            return [(decode_manifest(row.manifest), row.uploaded_ns) for row in connection.execute(statement)]
-
-        return await self._database.read(job)
-
-    # what is shown
-
-    async def fleet(self) -> list[dict[str, Any]]:
-        """Return every device as the API shows it."""
-        return await self._database.read(self._fleet)
-
-    async def device(self, name: str) -> dict[str, Any] | None:
-        """Return one device as the API shows it."""
-        return next((found for found in await self.fleet() if found["name"] == name), None)
-
-    def _fleet(self, connection: Connection) -> list[dict[str, Any]]:
-        wanted: dict[str, dict[str, str]] = {}
-        for row in connection.execute(select(desired)):
-            wanted.setdefault(row.device, {})[row.name] = row.digest
-        told: dict[str, dict[str, Any]] = {}
-        for row in connection.execute(select(statuses)):
-            told.setdefault(row.device, {})[row.name] = {
-                "digest": row.digest, "state": row.state, "reason": row.reason, "revision": row.revision,
-            }  # fmt: skip
-        rows = connection.execute(select(devices).order_by(devices.c.name))
-        return [self._device(row, wanted.get(row.name, {}), told.get(row.name, {})) for row in rows]
-
-    def _device(self, row: Any, wanted: dict[str, str], told: dict[str, Any]) -> dict[str, Any]:
-        heartbeat = json.loads(row.heartbeat)
-        return {
-            "name": row.name, "fleet": row.fleet, "online": row.name in self.online, "seen_ns": row.seen_ns,
-            "revision": row.revision, "hello": json.loads(row.hello), "host": heartbeat.get("host"),
-            "clock_quality": heartbeat.get("clock_quality"), "backlog": heartbeat.get("backlog"),
-            "pipelines": heartbeat.get("pipelines", []), "desired": wanted, "deployments": told,
-        }  # fmt: skip
+            if known:
+                await self._database.write(lambda connection: devices.save(connection, known))
+        except OperationalError as error:
+            self._unsaved |= names
+            log.error("heartbeats cannot be stored: %s", error.orig)

@@ -1,1 +1,1 @@
-"""The relay's HTTP interface."""
+"""The HTTP API: one file per noun."""

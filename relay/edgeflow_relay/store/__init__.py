@@ -1,1 +1,1 @@
-"""What the relay keeps: SQLAlchemy Core over SQLite, and blobs as files."""
+"""What the relay keeps: SQL for all that is asked for by name, a folder for blobs."""

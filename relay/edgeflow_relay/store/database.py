@@ -1,118 +1,130 @@
-"""The database: opened, brought to the newest form, written by one thread.
+"""The database: one thread that writes, a few that read.
 
-SQLite has one writer at a time anyway. A synchronous driver in a thread of its own beats an asynchronous one
-(which has a thread per connection beneath) and makes groups of writes simple: whatever waits goes into one
-transaction, and everybody who waits hears of the same commit. ``synchronous=FULL``: what was acknowledged
-is on disk.
+SQLite behind its synchronous driver, in threads of our own: writers would only queue for SQLite's single lock
+anyway, and an asynchronous driver is the same threads with a queue per statement, several times slower for
+the thousands of rows of a block. The write-ahead log lets readers go on meanwhile. A commit returns when it
+is on disk (``synchronous=FULL``), since devices forget what was acknowledged; commits are grouped instead.
+Source: sqlite.org, "Write-Ahead Logging", "PRAGMA synchronous"; SQLAlchemy 2, "Pysqlite".
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import queue
-import threading
+import fcntl
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
 
-log = logging.getLogger("edgeflow.relay")
-MAX_GROUP = 256
 T = TypeVar("T")
-Write = Callable[[Connection], T]
-_Job = tuple[Write[Any], "asyncio.Future[Any]"]
+READERS = 4
+_FILE = "relay.db"
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "journal_size_limit=67108864")
+
+
+class StoreError(OSError):
+    """The store cannot be opened; the message says why."""
 
 
 class Database:
-    """An engine, one writing thread, and reads wherever they are called from."""
+    """The tables of one relay, which has them to itself; made by `open_database`."""
 
-    def __init__(self, url: str) -> None:
-        """Open and migrate; raises sqlalchemy.exc.SQLAlchemyError when that fails."""
-        self.engine = create_engine(url)
-        if self.engine.dialect.name == "sqlite":
-            event.listen(self.engine, "connect", _pragmas)
-        with self.engine.begin() as connection:
-            _migrate(connection)
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=4 * MAX_GROUP)
-        self._thread = threading.Thread(target=self._write, name="database", daemon=True)
-        self._thread.start()
+    def __init__(self, engine: Engine, lock: int) -> None:
+        self._reading = engine
+        self._writing = engine.execution_options(writes=True)
+        self._lock = lock
+        self._readers = ThreadPoolExecutor(READERS, "read")
+        self._writer = ThreadPoolExecutor(1, "write")
 
-    async def write(self, job: Write[T]) -> T:
-        """Run `job` in a transaction, perhaps with others'; returns after the commit, raises its error."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        while True:
-            try:
-                self._jobs.put_nowait((job, future))
-                break
-            except queue.Full:  # the disk is behind: whoever wants to write waits, and so does its device
-                await asyncio.sleep(0.005)
-        return await future
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction that sees one state of the tables."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._within_read, work)
 
-    async def read(self, job: Write[T]) -> T:
-        """Run `job` on a connection of its own, in a thread."""
-        return await asyncio.to_thread(self.read_now, job)
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction; when this returns it is on disk, when it raises nothing happened."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._within_write, work)
 
-    def read_now(self, job: Write[T]) -> T:
-        """Run `job` on a connection of its own, here."""
-        with self.engine.connect() as connection:
-            return job(connection)
+    def _within_read(self, work: Callable[[Connection], T]) -> T:
+        with self._reading.connect() as connection:
+            return work(connection)
+
+    def _within_write(self, work: Callable[[Connection], T]) -> T:
+        with self._writing.begin() as connection:
+            return work(connection)
 
     def close(self) -> None:
-        """Finish what waits and close."""
-        self._jobs.put(None)
-        self._thread.join()
-        self.engine.dispose()
-
-    def _write(self) -> None:
-        while (first := self._jobs.get()) is not None:
-            group = [first]
-            while len(group) < MAX_GROUP and not self._jobs.empty():
-                job = self._jobs.get()
-                if job is None:
-                    self._jobs.put(None)
-                    break
-                group.append(job)
-            self._commit(group)
-
-    def _commit(self, group: list[_Job]) -> None:
-        """Commit a group; when one of it fails, each by itself, so that only that one does."""
-        try:
-            with self.engine.begin() as connection:
-                results = [job(connection) for job, _ in group]
-        except Exception as error:
-            if len(group) > 1:
-                for job in group:
-                    self._commit([job])
-                return
-            log.error("a write failed: %s", error)
-            _tell(group[0][1], None, error)
-            return
-        for (_, future), result in zip(group, results, strict=True):
-            _tell(future, result, None)
+        """Wait for what runs, and close."""
+        self._readers.shutdown()
+        self._writer.shutdown()
+        self._reading.dispose()
+        os.close(self._lock)
 
 
-def _tell(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
-    def settle() -> None:
-        if not future.done():
-            future.set_result(result) if error is None else future.set_exception(error)
+def open_database(folder: Path) -> Database:
+    """Open the database in `folder`, made or brought up to date as needed; raises StoreError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder / "relay.lock")
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be used: {error.strerror}") from error
+    try:
+        engine = make_engine(folder / _FILE)
+        migrate(engine)
+    except DatabaseError as error:
+        os.close(lock)
+        raise StoreError(f"{folder / _FILE}: {error.orig}") from error
+    except StoreError:
+        os.close(lock)
+        raise
+    return Database(engine, lock)
 
-    future.get_loop().call_soon_threadsafe(settle)
+
+def _lock(path: Path) -> int:
+    """Keep a second relay out; the lock goes with this process."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StoreError(f"{path.parent} is in use by another relay") from None
+    return lock
 
 
-def _pragmas(connection: Any, _: Any) -> None:
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def make_engine(path: Path) -> Engine:
+    """Return an engine for an SQLite file."""
+    engine = create_engine(f"sqlite:///{path}", pool_size=READERS + 1, max_overflow=0)
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
 
 
-def _migrate(connection: Connection) -> None:
+def _prepare(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # the driver begins transactions by itself, too late for reads
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    # A writer takes the lock at once: one that has read before cannot wait for it any more.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables up to date; raises StoreError when they are newer than this relay knows."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with engine.execution_options(writes=True).begin() as connection:
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise StoreError(f"the store was written by another version of the relay: {error}") from error

@@ -1,1 +1,1 @@
-"""Steps from one form of the store to the next, run at the relay's start."""
+"""Changes to the tables, run by alembic when the relay starts."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the steps on the connection that the store hands in."""
+"""What alembic runs: the migrations, on the connection it was handed."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """${message}."""
 
-from alembic import op
+from __future__ import annotations
+
 import sqlalchemy as sa
+from alembic import op
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
-    """Go one step forward."""
+    """Bring the tables to this revision."""
     ${upgrades if upgrades else "pass"}

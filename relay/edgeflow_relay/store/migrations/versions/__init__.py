@@ -1,1 +1,1 @@
-"""The steps, in order."""
+"""One file per change, in order."""

@@ -1,0 +1,1 @@
+"""The relay's page for people."""
