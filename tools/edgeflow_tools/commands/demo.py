@@ -45,9 +45,8 @@ def command(seconds: float | None, broker: Any, as_json: bool) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     run = Run(SEED, seconds, seconds or LIFE_S)
     with Stage(broker, run) as stage:
-        start = time.monotonic()
         _watch(stage, run)
-        outcome = judge(stage.observed, stage.settle(), run, stage.broker.name, time.monotonic() - start)
+        outcome = judge(stage.observed, stage.settle(), run, stage.broker.name)
     if as_json:
         import msgspec
 
@@ -85,11 +84,12 @@ def _show(outcome: Outcome) -> None:
 
     models = ", ".join(f"{count:,} by {name}" for name, count in outcome.inferences.items())
     places = ", ".join(f"{place} {count:,}" for place, count in outcome.events.items())
+    first = f"; the first after {outcome.first_event:.1f} s" if outcome.first_event is not None else ""
     found = "not found" if outcome.found_at is None else f"found at {outcome.found_at:.1f} s"
     tables.facts(
         ("samples", f"{outcome.sent:,} sent, {outcome.received:,} received, {outcome.lost:,} lost"),
         ("inferences", models),
-        ("events", places),
+        ("events", places + first),
         *((f"to {name}", f"{spoken(latency)} (p50 / p99)") for name, latency in outcome.latency_ms.items()),
         ("damage", f"from {outcome.fault_at:.1f} s on, {found}"),
         (

@@ -65,6 +65,7 @@ def now_ns() -> int:
 class Observed:
     """All that was seen so far."""
 
+    started: int = field(default_factory=now_ns)
     published: list[int] = field(default_factory=list)  # per message of the sensor
     sent: int = 0  # samples
     events: dict[str, Event] = field(default_factory=dict)  # as seen on the device, by id

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from edgeflow_tools.demo.observed import DEVICE, MIRROR, PLACES, RELAY, Event, Observed
+from edgeflow_tools.demo.observed import DEVICE, MIRROR, PLACES, RELAY, Event, Observed, now_ns
 from edgeflow_tools.sim.bearing import PER_MESSAGE, Run
 from edgeflow_tools.sim.vibration import RATE
 
@@ -28,6 +28,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     broker: str
     seconds: float
+    first_event: float | None  # seconds after the start of it all
     sent: int
     received: int
     lost: int
@@ -53,20 +54,31 @@ class Device(msgspec.Struct, frozen=True):
     backlog: int = 0
 
 
-def judge(observed: Observed, device: Device, run: Run, broker: str, seconds: float) -> Outcome:
+def judge(observed: Observed, device: Device, run: Run, broker: str) -> Outcome:
     """Put together what was seen."""
     events = list(observed.events.values())
     alarms = sorted(event.last_row or 0 for event in events if event.type == FOUND)
     counts = {place: len(observed.seen(place)) for place in PLACES}
     found = next((row for row in alarms if row >= run.fault_at), None)
     return Outcome(
-        broker=broker, seconds=round(seconds, 1),
+        broker=broker, seconds=_since(observed, now_ns()), first_event=_first_event(observed),
         sent=observed.sent, received=device.received, lost=observed.sent - device.received,
         inferences=device.inferences, events=counts, repeats=observed.twice,
         latency_ms=latencies(observed), fault_at=run.fault_at / RATE,
         found_at=None if found is None else (found + 1) / RATE,
         problems=list(_problems(observed, device, run, alarms)),
     )  # fmt: skip
+
+
+def _since(observed: Observed, at: int) -> float:
+    return round((at - observed.started) / 1e9, 1)
+
+
+def _first_event(observed: Observed) -> float | None:
+    """Return when a pipeline's first event was on the device."""
+    seen = observed.seen(DEVICE)
+    ids = (event.id for event in list(observed.events.values()) if not event.pipeline.startswith("_"))
+    return min((_since(observed, seen[id_]) for id_ in ids), default=None)
 
 
 def _problems(observed: Observed, device: Device, run: Run, alarms: Sequence[int]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -100,8 +100,11 @@ class Stage:
         self._children.wait_for(child, self._known, "reaching the relay")
 
     def _known(self) -> bool | None:
-        known = self.relay.get("/api/v1/devices")["devices"]
-        return any(device["name"] == NAME and device["online"] for device in known) or None
+        with suppress(Failure):  # neither may serve yet
+            known = self.relay.get("/api/v1/devices")["devices"]
+            self.device.get("/healthz")
+            return any(device["name"] == NAME and device["online"] for device in known) or None
+        return None
 
     def _deploy(self) -> None:
         """Have the device run the examples, as anyone would: by the command."""

@@ -72,7 +72,7 @@ class View:
         return (sent - sent_then) / seconds, (inferences - inferences_then) / seconds
 
     def _bearing(self, observed: Observed) -> str:
-        done = observed.sent % self._run.samples - self._run.fault_at
+        done = max(0, observed.sent - 1) % self._run.samples - self._run.fault_at
         state = f"damaged {done / RATE:.0f} s ago" if done > 0 else f"damage begins in {-done / RATE:.0f} s"
         scores = [event.data[_SCORE] for event in _events(observed) if _SCORE in event.data]
         return f"{state}; score {scores[-1]:.2f}" if scores else state
