@@ -42,6 +42,7 @@ LOOK_S = 1.0
 SAVE_S = 2.0
 REBIND_S = 2.0
 DRAIN_S = 1.5  # for what the workers wrote last
+CLOSE_S = 1.3  # for answers under way
 RUN_FILE = "link.json"
 
 
@@ -99,13 +100,14 @@ class Link:
         loop.add_reader(self._commits_fd, self._committed)
         self._local.posts.listen()
         self._journals.refresh()
-        tasks = [loop.create_task(work) for work in (self._beat(), self._look_round(), self._serve())]
+        serving = loop.create_task(self._serve())
+        tasks = [serving, loop.create_task(self._beat()), loop.create_task(self._look_round())]
         if self._relay.address:
             tasks.append(loop.create_task(self._uplink.run()))
         stop = loop.create_task(self._stop.wait())
         ended, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
         await self._drain()
-        await self._end(tasks)
+        await self._end(serving, tasks)
         for task in ended - {stop}:
             task.result()  # raises what no part of it expected
 
@@ -123,13 +125,13 @@ class Link:
                     await self._commits.wait(0.1)
                     self._uplink.measure()
 
-    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _end(self, serving: asyncio.Task[None], tasks: list[asyncio.Task[None]]) -> None:
         self._local.stopping = True
         self._commits.ring()
         self._local.tick.ring()
         if self._server is not None:
             self._server.should_exit = True
-            await asyncio.wait([tasks[2]], timeout=1.3)
+            await asyncio.wait([serving], timeout=CLOSE_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

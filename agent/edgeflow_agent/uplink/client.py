@@ -29,6 +29,7 @@ WELCOME_S = 10.0
 STALLED_S = 60.0  # without an acknowledgement while some are due: another stream may fare better
 LOOK_S = 1.0  # the safety net under the wake-ups
 BACKOFF_S = (0.25, 15.0)
+SETTLED_S = 1.0  # a stream that ends sooner is no reason to hurry: two devices of one name oust each other
 HEARTBEAT_S = (0.2, 60.0)  # what a relay may ask for
 
 
@@ -79,16 +80,17 @@ class Uplink:
         """Connect, converse, and begin anew, until cancelled."""
         delays = backoff()
         while True:
-            reason, welcomed = await self._attempt()
-            if welcomed:
+            began = asyncio.get_running_loop().time()
+            reason = await self._attempt()
+            if asyncio.get_running_loop().time() - began >= SETTLED_S:
                 delays = backoff()
             if reason != self._parts.state.error:
                 log.warning("relay %s: %s", self._parts.state.address, reason)
             self._tell_connected(False, reason)
             await asyncio.sleep(next(delays))
 
-    async def _attempt(self) -> tuple[str, bool]:
-        """Live one stream; return why it ended and whether the relay had answered."""
+    async def _attempt(self) -> str:
+        """Live one stream; return why it ended."""
         stream: Stream | None = None
         reason = ""
         try:
@@ -102,7 +104,7 @@ class Uplink:
         finally:
             if stream is not None:
                 await stream.close()
-        return reason, self._parts.state.connected
+        return reason
 
     def _tell_connected(self, connected: bool, error: str) -> None:
         self._parts.state.connected, self._parts.state.error = connected, error

@@ -22,12 +22,14 @@ _SUM = "_sum"
 _PROCESSES = {"agentd": AGENTD_SLOT, "io": IO_SLOT, "link": LINK_SLOT}
 _HELP = {
     "build_info": "Version of the agent.",
+    "commit_failures_total": "Commits the disk refused; the events wait in memory.",
     "commit_us": "From decision to durable in the journal, in microseconds.",
     "commits_total": "Synced transactions of the journal.",
     "counters_overflow_total": "Counts that found no place of their own on the board.",
     "decision_us": "From a row's arrival to the decision, in microseconds.",
     "effects_done_total": "Effects carried out.",
     "effects_dropped_total": "Effects not carried out, by reason.",
+    "events_dropped_total": "Events given up because the disk refused them for too long.",
     "events_total": "Events decided.",
     "gaps_total": "Interruptions after which rows may be missing.",
     "heartbeat_age_seconds": "Time since a process's working loop last came round.",
@@ -40,6 +42,7 @@ _HELP = {
     "journal_bytes": "Bytes the journal takes.",
     "mqtt_connected": "1 while connected to the broker.",
     "mqtt_reconnects_total": "Connections to the broker made anew.",
+    "mqtt_unrouted_total": "Messages that no input wanted.",
     "pipeline_info": "Which bundle runs, where it came from, and its state.",
     "pipeline_restarts_total": "Restarts of the pipeline's worker.",
     "posts_rejected_total": "Posted payloads that were not taken, by reason.",

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from edgeflow_agent.core.messages import Offered
 from edgeflow_agent.web import bodies, views
 from edgeflow_agent.web.local import Local
+from edgeflow_agent.web.offers import ORIGIN
 from edgeflow_proto import archive
 from edgeflow_proto.bundle import PIPELINE_FILE
 from edgeflow_proto.pipeline.load import MAX_BYTES as MAX_DOCUMENT
@@ -47,7 +48,10 @@ class Pipelines:
         return JSONResponse(views.pipeline(self._local, status) | {"document": document})
 
     async def put(self, request: Request) -> Response:
-        """Try a bundle or a single document and run it; every problem is told."""
+        """Try a bundle or a single document and run it; every problem is told.
+
+        The answer's ``runs`` is ``relay`` where the relay's wish for the name wins over this one.
+        """
         name, kind = request.path_params["name"], bodies.media_type(request)
         if kind != archive.CONTENT_TYPE and kind not in _DOCUMENTS:
             return _problems(415, f"send one of {', '.join((archive.CONTENT_TYPE, *_DOCUMENTS))}")
@@ -73,10 +77,18 @@ class Pipelines:
             await bodies.write(request, folder / PIPELINE_FILE, MAX_DOCUMENT)
         staged = await asyncio.to_thread(folder.rename, self._staging / f"{name}-{hidden.name[1:]}")
         try:
-            return _answer(await self._local.offers.offer(name, staged, TRIAL_S), new)
+            return self._answer(await self._local.offers.offer(name, staged, TRIAL_S), new)
         except ConnectionError:
             await asyncio.to_thread(shutil.rmtree, staged, ignore_errors=True)
             raise
+
+    def _answer(self, offered: Offered, new: bool) -> Response:
+        if offered.state != "active":
+            return JSONResponse({"problems": offered.reason.splitlines() or [offered.state]}, 422)
+        known = self._local.pipelines.get(offered.name)
+        origin = "relay" if known is not None and known.origin == "relay" else ORIGIN
+        found = {"name": offered.name, "digest": offered.digest, "runs": origin}
+        return JSONResponse(found, 201 if new else 200)
 
     async def delete(self, request: Request) -> Response:
         """Withdraw what was put here; what a relay or the folder wants stays."""
@@ -110,12 +122,6 @@ def _document(folder: str) -> str | None:
         return (Path(folder) / PIPELINE_FILE).read_text(errors="replace") if folder else None
     except OSError:
         return None
-
-
-def _answer(offered: Offered, new: bool) -> Response:
-    if offered.state != "active":
-        return JSONResponse({"problems": offered.reason.splitlines() or [offered.state]}, 422)
-    return JSONResponse({"name": offered.name, "digest": offered.digest}, 201 if new else 200)
 
 
 def _failure(error: Exception) -> Response:

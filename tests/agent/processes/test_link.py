@@ -298,7 +298,7 @@ def test_put_stages_a_document_and_answers_what_agentd_says(link: AgentdStandIn)
     link.control.send(messages.Offered("new", "abc", "http", "active", "", 0, offer.ticket + 1))  # another's
     link.control.send(messages.Offered("new", "abc", "http", "active", "", 0, offer.ticket))
     answer = put()
-    assert (answer.status_code, answer.json()) == (201, {"name": "new", "digest": "abc"})
+    assert (answer.status_code, answer.json()) == (201, {"name": "new", "digest": "abc", "runs": "http"})
     assert list((link.store / "staging").glob(".*")) == []
 
 
@@ -313,6 +313,12 @@ def test_put_unpacks_a_bundle(link: AgentdStandIn) -> None:
     assert link.control is not None
     link.control.send(messages.Offered("one", "abc", "http", "active", "", 0, offer.ticket))
     assert put().status_code == 200
+    link.tell(pipeline("one", origin="relay"))
+    eventually(lambda: "relay" in link.http.get("/api/v1/pipelines/one").text, "the relay's is known")
+    put = in_background(lambda: link.http.put("/api/v1/pipelines/one", content=body, headers=headers))
+    offer = link.hear(messages.Offer)
+    link.control.send(messages.Offered("one", "abc", "http", "active", "", 0, offer.ticket))
+    assert put().json()["runs"] == "relay"
 
 
 def test_put_tells_every_problem(link: AgentdStandIn) -> None:
