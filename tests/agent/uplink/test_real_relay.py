@@ -32,7 +32,7 @@ outputs:
 
 @pytest.fixture
 def relay(tmp_path: Path) -> Iterator[Relay]:
-    started = Relay(tmp_path / "relay").start()
+    started = Relay(tmp_path / "relay", "--fleet", "test").start()
     yield started
     started.stop()
 
