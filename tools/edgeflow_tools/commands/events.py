@@ -111,8 +111,11 @@ class Past:
 def _show(event: dict[str, Any]) -> None:
     _, _, device, _, pipeline = event["source"].split("/", 4)
     subject = f" {event['subject']}" if "subject" in event else ""
-    data = " ".join(
-        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in event["data"].items()
-    )
+    data = " ".join(f"{name}={_value(value)}" for name, value in event["data"].items())
     severity = event["severity"] if event["severity"] != "info" else ""
     click.echo(f"{event['time']}  {device}/{pipeline:<16} {severity:<8} {event['type']}{subject}  {data}")
+
+
+def _value(value: Any) -> str:
+    """Return a value as JSON, a number to as many places as a float32 has."""
+    return f"{value:.7g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
