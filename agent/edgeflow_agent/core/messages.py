@@ -113,7 +113,7 @@ class Detach(Message, frozen=True):
 
 
 class InputFailed(Message, frozen=True):
-    """An input cannot be served; the others are."""
+    """An input cannot be served; the others are. An empty reason says that it is served again."""
 
     pipeline: str
     input: str

@@ -169,7 +169,6 @@ class PahoBroker:
         self._cancel()
         self._sessions += 1
         self.session, self._since = self._sessions, boottime_ns()
-        self._connected.set(1)
         log.info("broker %s: connected, session %s", self.name, "kept" if flags.session_present else "new")
         self._stale = self._fresh = True
         if self.session > 1:
@@ -208,7 +207,8 @@ class PahoBroker:
         if self._stopped:
             return
         self._failures += 1
-        self._log.note(reason, f"{self._settings.host}:{self._settings.port}", boottime_ns())
+        address = f"{self._settings.host}:{self._settings.port}"
+        self._log.note(reason, address, boottime_ns())
         wait = min(LONGEST_WAIT_S, 0.25 * 2 ** min(self._failures, 10))
         self._timer = self._loop.after(wait * random.uniform(0.5, 1.0), self._attempt)
 
@@ -264,7 +264,7 @@ class PahoBroker:
                 subscriber.failed(error)
 
     def _route(self, topic: bytes) -> tuple[Route, ...]:
-        """Find who takes a topic; what no filter of ours brings was left in the session by an earlier life."""
+        """Find who takes a topic; what no filter of ours brings was left in the session by a former life."""
         try:
             name = topic.decode()
         except UnicodeDecodeError:
@@ -310,12 +310,15 @@ class PahoBroker:
         if more:
             _, packet_id = client.subscribe(more)
             self._asked[packet_id or 0] = [name for name, _ in more]
+        else:
+            self._connected.set(1)
         if less:
             client.unsubscribe(less)
 
     def _on_subscribe(
         self, _c: object, _u: object, packet_id: int, codes: list[ReasonCode], _p: object
     ) -> None:
+        self._connected.set(1)  # from now on messages come
         for name, code in zip(self._asked.pop(packet_id, []), codes, strict=False):
             if code.value >= _REFUSED_QOS:
                 self._refused(name)

@@ -33,6 +33,7 @@ class Feed:
         self.writer = writer
         self.largest = max(MAX_PAYLOAD, 8 * math.prod(spec.shape) * ITEM_SIZES[spec.dtype])
         self._period = 1e9 / intake.rate if intake.rate else 0.0
+        self._back = np.zeros(1, np.int64)
         self._slot = slot
         self._labels = {"pipeline": spec.pipeline, "input": spec.input}
         self._messages = self._counter("input_messages_total")
@@ -100,8 +101,9 @@ class Feed:
 
     def _spaced(self, count: int, arrived: int) -> Int64s:
         """Samples of one message stand `rate` apart, the last at its arrival."""
-        back = np.arange(1 - count, 1, dtype=np.float64) * self._period
-        return arrived + back.astype(np.int64)
+        if len(self._back) != count:
+            self._back = (np.arange(1 - count, 1) * self._period).astype(np.int64)
+        return arrived + self._back
 
     def _gather(self, values: Values, t: Int64s | int, key: int) -> None:
         if not len(values):

@@ -21,6 +21,13 @@ class HttpInput(Input):
         self._decoders: dict[str, Decoder] = {}
         self._decoder(name_of(self._options))
 
+    def check_size(self, size: int) -> None:
+        """Raise DecodeError, having counted it, when a payload is too large to be looked at."""
+        if size > self._feed.largest:
+            error = DecodeError("size", f"{size} bytes, the most is {self._feed.largest}")
+            self._feed.reject(error.reason, error.detail)
+            raise error
+
     def post(self, payload: bytes, name: str) -> int:
         """Take a payload for the decoder of that name; return its number of samples.
 

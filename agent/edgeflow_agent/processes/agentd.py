@@ -205,12 +205,17 @@ class Agent:
             self._end_failed(message.pipeline, "output", message.output, message.reason)
 
     def _end_failed(self, name: str, role: str, end: str, reason: str) -> None:
-        """An input or output of a pipeline cannot be served; the others are."""
+        """An input or output of a pipeline cannot be served, or is served again; the others are."""
         pipeline = self._pipelines.by_name.get(name)
         if pipeline is not None:
-            pipeline.errors[f"{role}s.{end}"] = reason
+            pipeline.errors.pop(f"{role}s.{end}", None)
+            if reason:
+                pipeline.errors[f"{role}s.{end}"] = reason
             self._pipelines.changed = True
-        self._tell(f"{role}.failed", "error", {"pipeline": name, role: end, "reason": reason})
+        if reason:
+            self._tell(f"{role}.failed", "error", {"pipeline": name, role: end, "reason": reason})
+        else:
+            self._tell(f"{role}.recovered", "info", {"pipeline": name, role: end})
 
     def _heard_link(self, message: object) -> None:
         if isinstance(message, messages.Offer):

@@ -15,6 +15,8 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edgeflow_agent import config
 from edgeflow_agent.core import messages, shm
 from edgeflow_agent.core.board import Board
@@ -186,6 +188,9 @@ class Io:
             except Closed:
                 self._reactor.forget(self._posts.fileno())
                 return
+            except msgspec.MsgspecError as error:
+                log.error("not a post: %s", error)
+                continue
             if received is None:
                 return
             message, fds = received
@@ -194,8 +199,9 @@ class Io:
 
     def _post(self, post: messages.Post, fds: list[int]) -> messages.Posted:
         try:
-            body = os.pread(fds[0], post.size, 0) if fds else post.body
             source = self._source(post)
+            source.check_size(post.size)
+            body = os.pread(fds[0], post.size, 0) if fds else post.body
             return messages.Posted(post.ticket, source.post(body, post.decoder), 0)
         except DecodeError as error:
             return messages.Posted(post.ticket, 0, 1, str(error)[:1000])

@@ -18,7 +18,7 @@ from edgeflow_agent.core.broker import Broker
 from edgeflow_agent.core.channel import Channel, Closed
 from edgeflow_agent.core.layout import RingSpec
 from edgeflow_agent.core.reactor import Callback, Reactor, Timer
-from edgeflow_agent.core.ring import RingWriter
+from edgeflow_agent.core.ring import Gap, RingWriter
 from edgeflow_agent.core.snapshot import Snapshots
 from edgeflow_agent.inputs.base import Input, InputContext, InputFactory
 from edgeflow_agent.inputs.feed import Feed
@@ -27,6 +27,7 @@ from edgeflow_proto.pipeline.graph import Graph, InputNode, OutputNode
 
 log = logging.getLogger("edgeflow.io")
 LONGEST_WAIT_S = 60.0
+HEALED_S = 5.0  # a source that held this long is served again
 EFFECTS_PER_TURN = 64  # messages
 
 
@@ -106,8 +107,12 @@ class ServedInput:
 
     def open(self) -> None:
         """Begin; what goes wrong is told, and tried again."""
-        self._again = None
         self._scope = Scope(self._house.reactor, self.failed)
+        self._again = None
+        if self._failures:
+            self._scope.after(HEALED_S, self._healed)
+            if not self.feed.writer.spec.lossless:
+                self.feed.gap(Gap.RESTART)
         try:
             if self._make is None:
                 raise LookupError(f"inputs of kind '{self._node.kind}' are not installed")
@@ -120,6 +125,10 @@ class ServedInput:
             self._pipeline, self._node.name, self._node.intake, self._folder, self.feed, self._scope,
             self._house.broker, self.failed,
         )  # fmt: skip
+
+    def _healed(self) -> None:
+        self._failures, self._reason = 0, ""
+        self._house.tell(messages.InputFailed(self._pipeline, self._node.name, ""))
 
     def failed(self, error: Exception) -> None:
         """Close the source, tell `agentd` unless it knows, and try again after a while."""

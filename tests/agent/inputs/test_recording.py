@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import wave
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,5 @@ def test_any_bytes_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, ending: str
 ) -> None:
     path = written(tmp_path_factory.getbasetemp(), f"any.{ending}", HEADS[ending] + content)
-    try:
+    with suppress(RecordingError):
         assert Read(path, XY).rows.shape[1:] == (2,)
-    except RecordingError:
-        pass

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -56,11 +57,9 @@ def test_packets_come_out_whole_however_the_bytes_are_cut(packets: list[object],
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=20))
 def test_whatever_comes_there_are_packets_or_one_plain_error(chunks: list[bytes]) -> None:
     parser = Parser(1000)
-    try:
+    with suppress(ProtocolError):
         for chunk in chunks:
             parser.feed(chunk)
-    except ProtocolError:
-        pass
 
 
 @pytest.mark.parametrize("qos", [0, 1])

@@ -1,4 +1,4 @@
-"""The test plays `agentd` and the workers for a real `io` process: rings, board, sockets, snapshots."""
+"""The test plays `agentd`, `link` and the workers for a real `io` process, and sensors and actuators."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from paho.mqtt import client as mqtt
 
 from edgeflow_agent.core import board as boards
 from edgeflow_agent.core import channel as channels
@@ -247,3 +249,48 @@ class AgentdStandIn:
         if self.channel is not None:
             self.channel.close()
             self.channel = None
+
+
+class Client:
+    """A sensor or an actuator: an MQTT client in a thread of its own."""
+
+    def __init__(self, port: int, *topics: str) -> None:
+        self.heard: list[mqtt.MQTTMessage] = []
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        self.client.max_queued_messages_set(0)
+        self.client.on_message = lambda client, data, message: self.heard.append(message)
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        if topics:
+            ready = threading.Event()
+            self.client.on_subscribe = lambda *_: ready.set()
+            self.client.subscribe([(topic, 1) for topic in topics])
+            assert ready.wait(10)
+
+    def send(self, topic: str, payload: Any, qos: int = 1, retain: bool = False) -> None:
+        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self.client.publish(topic, data, qos, retain).wait_for_publish(30)
+
+    def payloads(self, topic: str) -> list[Any]:
+        return [json.loads(message.payload) for message in self.heard if message.topic == topic]
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def ready(agentd: AgentdStandIn) -> None:
+    eventually(agentd.connected, "io is connected")
+
+
+def read(ring: Ring, count: int) -> None:
+    eventually(lambda: ring.read() >= count, f"{count} rows in the ring")
+
+
+def document(inputs: str, outputs: str = "  o: {from: SOURCE, event: t}", name: str = "watch") -> str:
+    """Return a pipeline whose outputs read the first of `inputs`."""
+    source = inputs.strip().partition(":")[0]
+    names = [line.strip().partition(":")[0] for line in inputs.splitlines() if line.strip()]
+    rest = "\n".join(f"  unused_{other}: {{from: {other}, event: t}}" for other in names[1:])
+    outputs = outputs.replace("SOURCE", source)
+    return f"edgeflow: 1\nname: {name}\ninputs:\n{inputs}\noutputs:\n{outputs}\n{rest}\n"

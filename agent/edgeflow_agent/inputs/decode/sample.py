@@ -8,6 +8,7 @@ decoding knows ``true`` from 1, names what is missing, and skips fields nobody a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -37,23 +38,32 @@ class Form:
     def rows(self, payload: Any) -> Values:
         """Return ``(n, *row_shape)`` of the intake's dtype; raises DecodeError."""
         samples = self._samples(payload)
-        if not samples:
-            return np.empty((0, *self.row_shape), self.dtype)
         try:
-            if isinstance(samples[0], msgspec.Struct):
+            if samples and isinstance(samples[0], msgspec.Struct):
                 samples = [*map(self._values, samples)]
-            rows = np.array(samples, self.dtype)
+            return self._packed(samples) if len(self.row_shape) == 1 else self._nested(samples)
         except AttributeError:
             raise DecodeError("type", "samples of different forms in one message") from None
         except (TypeError, ValueError):
             raise DecodeError("shape", "samples of different lengths in one message") from None
-        return self._checked(rows.reshape(-1, 1) if rows.ndim == 1 else rows)
 
-    def _checked(self, rows: Values) -> Values:
+    def _packed(self, samples: list[Any]) -> Values:
+        """Return rows of one axis, which are lists, or bare numbers where there is one column."""
+        (width,) = self.row_shape
+        if samples and not isinstance(samples[0], (list, tuple)):
+            return np.array(samples, self.dtype).reshape(-1, 1)
+        for length in set(map(len, samples)) - {width}:
+            raise DecodeError("shape", f"a sample of {length} values, not {width}")
+        values = chain.from_iterable(samples)
+        return np.fromiter(values, self.dtype, width * len(samples)).reshape(-1, width)
+
+    def _nested(self, samples: list[Any]) -> Values:
+        rows = np.array(samples, self.dtype)
+        if not samples:
+            return rows.reshape(0, *self.row_shape)
         if rows.shape[1:] != self.row_shape:
-            raise DecodeError(
-                "shape", f"a sample has shape {list(rows.shape[1:])}, not {list(self.row_shape)}"
-            )
+            found, wanted = list(rows.shape[1:]), list(self.row_shape)
+            raise DecodeError("shape", f"a sample of shape {found}, not {wanted}")
         return rows
 
 

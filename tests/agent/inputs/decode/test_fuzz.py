@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 import cbor2
 import numpy as np
@@ -59,7 +60,7 @@ def broken(payload: bytes, chance: random.Random) -> bytes:
 @pytest.mark.parametrize("name", FORMATS)
 def test_broken_payloads_with_good_ones_between(name: str) -> None:
     decoder, encode = FORMATS[name]
-    chance, accepted, rejected = random.Random(name), 0, 0
+    chance, accepted, rejected, reasons = random.Random(name), 0, 0, set()
     for i in range(COUNT):
         rows = [[float(i), float(j)] for j in range(chance.randint(1, 4))]
         payload = encode(rows)
@@ -70,20 +71,19 @@ def test_broken_payloads_with_good_ones_between(name: str) -> None:
             assert np.isfinite(found).all()
             accepted += 1
         except DecodeError as error:
-            assert error.reason in ("json", "cbor", "type", "shape", "range", "nan", "missing_field")
+            reasons.add(error.reason)
             rejected += 1
         np.testing.assert_array_equal(decoder.decode(payload), np.array(rows, np.float32))
     assert accepted + rejected == COUNT
     assert rejected > COUNT / 20
+    assert reasons <= {"json", "cbor", "type", "shape", "range", "nan", "missing_field"}
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(payload=st.binary(max_size=300))
 def test_any_bytes_are_decoded_or_refused(name: str, payload: bytes) -> None:
-    try:
+    with suppress(DecodeError):
         assert FORMATS[name][0].decode(payload).shape[1:] == (2,)
-    except DecodeError:
-        pass
 
 
 JSON = st.recursive(
