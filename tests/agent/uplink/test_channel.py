@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -13,13 +13,6 @@ from edgeflow_agent.uplink.ports import BlobError, Lost
 from edgeflow_proto.v1.device_pb2 import DeviceMessage, Hello
 from tests.agent.uplink.standin import StandInRelay
 from tests.support.processes import free_port
-
-
-@pytest.fixture
-def relay() -> Iterator[StandInRelay]:
-    standin = StandInRelay().start()
-    yield standin
-    standin.stop()
 
 
 def run(scene: Coroutine[Any, Any, None]) -> None:
