@@ -141,6 +141,16 @@ class Device:
                 return out
             after = page["next"]
 
+    def events_on_disk(self, pipeline: str) -> list[int]:
+        """Return the sequence numbers in a journal of a device that does not run."""
+        from edgeflow_agent.store.journal import JournalReader
+
+        reader = JournalReader(self.store / "journals" / pipeline)
+        try:
+            return [first + i for first, count, _ in reader.read(0, 1 << 30) for i in range(count)]
+        finally:
+            reader.close()
+
     def metric(self, name: str, **labels: str) -> int:
         """Return the sum of the samples of `name` that carry `labels`."""
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
