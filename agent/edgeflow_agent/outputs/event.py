@@ -11,6 +11,8 @@ from edgeflow_proto.event import MAX_BLOCK_EVENTS, Block, Clock, Column
 from edgeflow_proto.pipeline.graph import Graph, OutputNode
 from edgeflow_proto.pipeline.kinds.outputs import Event
 
+MAX_BLOCK_BYTES = 1 << 20  # of values: what is sent to a relay in one message must stay far below its limit
+
 
 class EventOutput:
     """Makes blocks of one event output. `models` are the digests of the pipeline's models by step."""
@@ -32,8 +34,9 @@ class EventOutput:
     ) -> Iterator[Block]:
         """Yield the blocks that hold all rows of `batches`, which are of this output and in order."""
         batch = _joined(batches)
-        for start in range(0, len(batch), MAX_BLOCK_EVENTS):
-            yield self._block(batch.take(slice(start, start + MAX_BLOCK_EVENTS)), key_name, clock, decided_ns)
+        step = min(MAX_BLOCK_EVENTS, max(1, MAX_BLOCK_BYTES * len(batch) // max(1, batch.values.nbytes)))
+        for start in range(0, len(batch), step):
+            yield self._block(batch.take(slice(start, start + step)), key_name, clock, decided_ns)
 
     def _block(self, batch: Batch, key_name: Callable[[int], str], clock: Clock, decided_ns: int) -> Block:
         distinct, index = np.unique(batch.key, return_inverse=True)

@@ -13,7 +13,14 @@ from pathlib import Path
 import msgspec
 
 from edgeflow_agent.deploy.verdict import Verdict
-from edgeflow_proto.bundle import MANIFEST_FILE, PIPELINE_FILE, Signature, make_manifest
+from edgeflow_proto.bundle import (
+    MANIFEST_FILE,
+    PIPELINE_FILE,
+    Manifest,
+    Signature,
+    decode_manifest,
+    make_manifest,
+)
 from edgeflow_proto.pipeline.check import check
 from edgeflow_proto.pipeline.graph import Graph
 from edgeflow_proto.pipeline.kinds.steps import MODEL_FORMATS
@@ -69,9 +76,22 @@ def admit(folder: Path, params: dict[str, object]) -> Verdict:
         return Verdict(problems=problems)
     if failure := _load(graph, folder):
         return Verdict(graph.name, problems=[Problem(PIPELINE_FILE, 1, 1, "", failure)])
-    manifest = make_manifest(graph.name, files, signatures)
-    (folder / MANIFEST_FILE).write_bytes(manifest.encode())
-    return Verdict(graph.name, manifest.digest)
+    return _named(folder, make_manifest(graph.name, files, signatures))
+
+
+def _named(folder: Path, made: Manifest) -> Verdict:
+    """Keep the manifest that came along when it says what was found here; without one, write the one made."""
+    path = folder / MANIFEST_FILE
+    try:
+        sent = decode_manifest(path.read_bytes()) if path.exists() else made
+    except ValueError as error:
+        return Verdict(made.name, problems=[Problem(MANIFEST_FILE, 1, 1, "", str(error))])
+    models = [name for name, signature in sent.signatures.items() if made.signatures.get(name) != signature]
+    if models or (sent.name, sent.files) != (made.name, made.files):
+        what = f"the signature of {models[0]} is another one here" if models else "it describes other files"
+        return Verdict(made.name, problems=[Problem(MANIFEST_FILE, 1, 1, "", what)])
+    path.write_bytes(sent.encode())
+    return Verdict(sent.name, sent.digest)
 
 
 def _load(graph: Graph, folder: Path) -> str:

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgeflow_agent.processes.admit import admit, files_of
+from edgeflow_proto.bundle import MANIFEST_FILE, Signature, Tensor, decode_manifest
+
+BEARING = Path(__file__).parents[3] / "examples" / "bearing"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(BEARING, tmp_path / "bundle", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "bundle"
+
+
+def test_a_good_bundle_gets_a_manifest_that_names_it(folder: Path) -> None:
+    verdict = admit(folder, {})
+    assert (verdict.name, verdict.problems) == ("bearing-watch", [])
+    manifest = decode_manifest((folder / MANIFEST_FILE).read_bytes())
+    assert manifest.digest == verdict.digest
+    assert set(manifest.files) == set(files_of(folder))
+    assert admit(folder, {}) == verdict
+
+
+def test_a_manifest_that_came_along_keeps_its_digest(folder: Path) -> None:
+    made = admit(folder, {})
+    path = folder / MANIFEST_FILE
+    sent = decode_manifest(path.read_bytes())
+    fewer = type(sent)(sent.name, sent.files, {})  # whoever made it could not read models
+    path.write_bytes(fewer.encode())
+    verdict = admit(folder, {})
+    assert verdict.digest == fewer.digest != made.digest
+
+
+def test_a_manifest_of_other_files_or_another_model_is_refused(folder: Path) -> None:
+    admit(folder, {})
+    path = folder / MANIFEST_FILE
+    sent = decode_manifest(path.read_bytes())
+    (folder / "notes.txt").write_text("one more")
+    assert "it describes other files" in str(admit(folder, {}).problems[0])
+    (folder / "notes.txt").unlink()
+    other = Signature((Tensor("x", "float32", (-1, 3)),), (Tensor("y", "float32", (-1, 1)),))
+    path.write_bytes(type(sent)(sent.name, sent.files, {"bearing.onnx": other}).encode())
+    assert "bearing.onnx is another one here" in str(admit(folder, {}).problems[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("features.py", b"import nothing_like_this\ndef spectrum(w): pass\n", "nothing_like_this"),
+        ("features.py", b"raise SystemExit(3)\ndef spectrum(w): pass\n", "SystemExit"),
+        ("bearing.onnx", b"not a model", "bearing.onnx"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused_with_the_reason(
+    folder: Path, file: str, content: bytes, expected: str
+) -> None:
+    (folder / file).write_bytes(content)
+    problems = admit(folder, {}).problems
+    assert problems
+    assert expected in "\n".join(map(str, problems))
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    assert "no such file" in str(admit(tmp_path, {}).problems[0])
