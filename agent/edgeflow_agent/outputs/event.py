@@ -30,15 +30,15 @@ class EventOutput:
         self._models = models
 
     def blocks(
-        self, batches: Sequence[Batch], key_name: Callable[[int], str], clock: Clock, decided_ns: int
+        self, batches: Sequence[Batch], key_name: Callable[[int], str], clock: Clock, decided: int
     ) -> Iterator[Block]:
         """Yield the blocks that hold all rows of `batches`, which are of this output and in order."""
         batch = _joined(batches)
         step = min(MAX_BLOCK_EVENTS, max(1, MAX_BLOCK_BYTES * len(batch) // max(1, batch.values.nbytes)))
         for start in range(0, len(batch), step):
-            yield self._block(batch.take(slice(start, start + step)), key_name, clock, decided_ns)
+            yield self._block(batch.take(slice(start, start + step)), key_name, clock, decided)
 
-    def _block(self, batch: Batch, key_name: Callable[[int], str], clock: Clock, decided_ns: int) -> Block:
+    def _block(self, batch: Batch, key_name: Callable[[int], str], clock: Clock, decided: int) -> Block:
         distinct, index = np.unique(batch.key, return_inverse=True)
         keyed = self._keyed and len(batch) > 0
         return Block(
@@ -47,7 +47,7 @@ class EventOutput:
             keys=tuple(key_name(int(key)) for key in distinct) if keyed else (),
             key=_bytes(index.astype(np.uint32)) if keyed else b"",
             data=tuple(self._columns(batch)), pipeline_digest=self._digest, models=self._models,
-            decided_ns=decided_ns,
+            decided_ns=decided,
         )  # fmt: skip
 
     def _columns(self, batch: Batch) -> Iterator[Column]:
