@@ -42,7 +42,8 @@ class EventOutput:
         distinct, index = np.unique(batch.key, return_inverse=True)
         keyed = self._keyed and len(batch) > 0
         return Block(
-            output=self._name, type=self._type, severity=self._options.severity, count=len(batch), clock=clock,
+            output=self._name, type=self._type, severity=self._options.severity,
+            count=len(batch), clock=clock,
             t=_bytes(batch.t), spans=_bytes(batch.span), input=self._input,
             keys=tuple(key_name(int(key)) for key in distinct) if keyed else (),
             key=_bytes(index.astype(np.uint32)) if keyed else b"",
