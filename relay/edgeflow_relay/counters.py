@@ -26,7 +26,7 @@ _HELP = {
     "http_requests_total": "Requests answered.",
     "intake_bytes": "Bytes of events waiting to be stored.",
     "malformed_total": "Streams and calls refused because of what they sent.",
-    "mirror_backlog": "Events stored and not yet acknowledged by the mirror's broker.",
+    "mirror_backlog": "Events stored and not acknowledged by the mirror's broker: so many at most.",
     "mirror_connected": "1 while connected to the mirror's broker.",
     "mirror_published_total": "Events the mirror's broker acknowledged.",
     "mirror_skipped_total": "Events not mirrored because the broker takes none so large.",

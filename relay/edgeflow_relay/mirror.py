@@ -15,7 +15,7 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edgeflow_proto.event import CONTENT_TYPE, wall_time
 from edgeflow_relay.bell import Bell
 from edgeflow_relay.counters import Counters
+from edgeflow_relay.limited import Limited
 from edgeflow_relay.registry import Registry
 from edgeflow_relay.settings import Broker
 from edgeflow_relay.store import cursors, events
@@ -175,6 +176,14 @@ def _properties(retain: bool) -> Properties:
     return properties
 
 
+def _backoff() -> Iterator[float]:
+    """Yield the seconds to wait before each next attempt."""
+    delay, most = BACKOFF_S
+    while True:
+        yield delay
+        delay = min(most, delay * 2)
+
+
 class Mirror:
     """All sessions, one after the other, and how far they have come."""
 
@@ -194,6 +203,7 @@ class Mirror:
         self._registry = registry
         self._counters = counters
         self._stored = stored
+        self._limited = Limited(log)
         self._cursor = self._newest = 0
         self._saved = -1  # not read yet
         self._line: deque[list[int]] = deque()  # [row, 1 when acknowledged], in order
@@ -207,25 +217,24 @@ class Mirror:
 
     @property
     def backlog(self) -> int:
-        """Events stored and not acknowledged by the broker."""
+        """Events stored and not acknowledged by the broker: so many at most, since row numbers have holes."""
         return max(0, self._newest - self._cursor)
 
     async def run(self) -> None:
         """Mirror until cancelled."""
-        delay, most = BACKOFF_S
+        delays = _backoff()
+        loop = asyncio.get_running_loop()
         while True:
+            began, before = loop.time(), self._cursor
             try:
                 await self._attempt()
             except* (Lost, OSError, SQLAlchemyError) as group:
-                self._lost(str(group.exceptions[0]))
-            delay = BACKOFF_S[0] if self.connected else min(most, delay * 2)
+                self.error = str(group.exceptions[0])
             self.connected = False
-            await asyncio.sleep(delay)
-
-    def _lost(self, why: str) -> None:
-        if why != self.error:
-            log.warning("%s: %s", self.address, why)
-        self.error = why
+            self._limited.warning(self.address, self.error)
+            if self._cursor != before or loop.time() - began > BACKOFF_S[1]:
+                delays = _backoff()
+            await asyncio.sleep(next(delays))
 
     async def _attempt(self) -> None:
         """Live one session; raises what ended it, as a group."""

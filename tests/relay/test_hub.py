@@ -194,9 +194,11 @@ def test_malformed_messages_end_their_own_stream_alone(relay: Relay, connect: Co
     sent, words = MALFORMED[name]
     neighbour = connect(relay, "neighbour")
     before = relay.metric("edgeflow_relay_malformed_total")
-    with grpc.insecure_channel(f"127.0.0.1:{relay.grpc}") as channel:
-        with pytest.raises(grpc.RpcError) as caught:
-            list(channel.stream_stream(METHOD)(iter(sent), timeout=20))
+    with (
+        grpc.insecure_channel(f"127.0.0.1:{relay.grpc}") as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        list(channel.stream_stream(METHOD)(iter(sent), timeout=20))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
     assert words in caught.value.details()  # type: ignore[attr-defined]
     assert relay.metric("edgeflow_relay_malformed_total") == before + 1
@@ -216,9 +218,11 @@ def test_blobs_that_are_not_there_are_refused(relay: Relay, connect: Connect) ->
         with pytest.raises(grpc.RpcError) as caught:
             device.fetch(digest)
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
-    with grpc.insecure_channel(f"127.0.0.1:{relay.grpc}") as channel:
-        with pytest.raises(grpc.RpcError) as caught:
-            list(channel.unary_stream("/edgeflow.v1.Blobs/Fetch")(b"\xff", timeout=20))
+    with (
+        grpc.insecure_channel(f"127.0.0.1:{relay.grpc}") as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        list(channel.unary_stream("/edgeflow.v1.Blobs/Fetch")(b"\xff", timeout=20))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
 
 

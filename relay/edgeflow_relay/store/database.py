@@ -68,10 +68,11 @@ def open_database(folder: Path) -> Database:
     """Open the database in `folder`, made or brought up to date as needed; raises StoreError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder / "relay.lock")
+        lock = os.open(folder / "relay.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(f"{folder} cannot be used: {error.strerror}") from error
     try:
+        _take(lock, folder)
         engine = make_engine(folder / _FILE)
         migrate(engine)
     except DatabaseError as error:
@@ -83,15 +84,12 @@ def open_database(folder: Path) -> Database:
     return Database(engine, lock)
 
 
-def _lock(path: Path) -> int:
-    """Keep a second relay out; the lock goes with this process."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _take(lock: int, folder: Path) -> None:
+    """Keep a second relay out; the lock goes with this process. Raises StoreError."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(lock)
-        raise StoreError(f"{path.parent} is in use by another relay") from None
-    return lock
+        raise StoreError(f"{folder} is in use by another relay") from None
 
 
 def make_engine(path: Path) -> Engine:
