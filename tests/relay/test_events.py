@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ LIVE = "/api/v1/events?device=live"
 
 
 @pytest.fixture(scope="module")
-def filled(relay: Relay) -> Iterator[Relay]:
+def filled(relay: Relay) -> Relay:
     """A relay with events 1 to 100 of two devices and two pipelines each, a second apart."""
     for name in ("a", "b"):
         device = FakeDevice(relay, name).open()
@@ -28,7 +27,7 @@ def filled(relay: Relay) -> Iterator[Relay]:
         device.await_ack(100)
         device.await_ack(100, "j2")
         device.close()
-    yield relay
+    return relay
 
 
 def ask(relay: Relay, query: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -134,6 +134,13 @@ def run_intake(folder: Path, work: object) -> Counters:
     return asyncio.run(go())
 
 
+async def until(probe: Callable[[], object]) -> None:
+    """Wait for what happens in another thread."""
+    async with asyncio.timeout(30):
+        while not probe():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 def test_what_waits_goes_into_one_commit(tmp_path: Path) -> None:
     done: list[int] = []
 
@@ -170,13 +177,11 @@ def test_a_disk_that_refuses_is_asked_again(tmp_path: Path, monkeypatch: pytest.
     async def work(queue: Intake, database: Database) -> None:
         await database.write(lambda connection: _limit(connection, 0))
         await queue.put(batch(1, 4000), lambda: acknowledged.append(1))
-        while not queue.error:
-            await asyncio.sleep(0.01)
+        await until(lambda: queue.error)
         assert "full" in queue.error
         assert not acknowledged
         await database.write(lambda connection: _limit(connection, 1 << 30))
-        while queue.waiting:
-            await asyncio.sleep(0.01)
+        await until(lambda: not queue.waiting)
         assert not queue.error
 
     counters = run_intake(tmp_path, work)
@@ -207,8 +212,7 @@ def test_a_batch_that_nothing_was_prepared_for_is_set_aside(
     async def work(queue: Intake, database: Database) -> None:
         for first in (1, 2, 3):
             await queue.put(batch(first), lambda first=first: done.append(first))  # type: ignore[misc]
-        while len(done) < 3:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(done) == 3)
         kept = await database.read(
             lambda c: c.execute(select(func.count()).select_from(rejected_blocks)).scalar()
         )
