@@ -70,6 +70,8 @@ def add(connection: Connection, rows: Sequence[Row]) -> int:
 def page(connection: Connection, query: Query, after: int, limit: int) -> Page:
     """Return the first `limit` events behind row `after`."""
     end = newest_row(connection)
+    if query.since_ns is not None and after == 0:
+        after = _before(connection, query.since_ns, end)
     statement = (
         select(events.c.row, events.c.body)
         .where(events.c.row > after, events.c.row <= end, *query.conditions)
@@ -80,6 +82,14 @@ def page(connection: Connection, query: Query, after: int, limit: int) -> Page:
     full = len(rows) == limit
     reached = rows[-1][0] if full else max(end, after)
     return Page(rows, reached, full and reached < end)
+
+
+def _before(connection: Connection, since_ns: int, end: int) -> int:
+    """Return a row before all events since a moment, by an index: rows stand in the order of arrival."""
+    # Plainly of `row`, SQLite would walk the table from its beginning to the first match.
+    first = select(func.min(events.c.row + 0)).where(events.c.time_ns >= since_ns)
+    row = connection.execute(first).scalar()
+    return end if row is None else int(row) - 1
 
 
 def last(connection: Connection, query: Query, count: int) -> Page:

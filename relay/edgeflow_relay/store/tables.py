@@ -72,7 +72,7 @@ events = Table(
     sqlite_autoincrement=True,
 )
 Index("events_once", events.c.source, events.c.id, unique=True)
-Index("events_of_device", events.c.device, events.c.pipeline, events.c.row)
+Index("events_of_device", events.c.device, events.c.row)
 Index("events_of_pipeline", events.c.pipeline, events.c.row)
 Index("events_of_type", events.c.type, events.c.row)
 Index("events_at_time", events.c.time_ns)

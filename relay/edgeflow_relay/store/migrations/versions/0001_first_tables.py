@@ -73,7 +73,7 @@ def _events() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("events_once", "events", ["source", "id"], unique=True)
-    op.create_index("events_of_device", "events", ["device", "pipeline", "row"])
+    op.create_index("events_of_device", "events", ["device", "row"])
     op.create_index("events_of_pipeline", "events", ["pipeline", "row"])
     op.create_index("events_of_type", "events", ["type", "row"])
     op.create_index("events_at_time", "events", ["time_ns"])
