@@ -129,7 +129,7 @@ def _relay(relay: Relay) -> str:
     count = relay.counters
     figures = [
         ("devices online", f"{len(relay.registry.streams)} of {len(relay.registry.known)}"),
-        ("events stored", amount(count["events_stored_total"])),
+        ("stored since the start", amount(count["events_stored_total"])),
         ("came again", amount(count["events_duplicate_total"])),
         ("missing", amount(count["events_missing_total"])),
         ("blocks set aside", amount(count["blocks_rejected_total"])),
@@ -162,7 +162,9 @@ def _devices(relay: Relay, found: dict[str, Deployments]) -> str:
 def _device(relay: Relay, known: Known, deployments: Deployments | None) -> str:
     online = relay.registry.online(known.name)
     heartbeat = known.heartbeat
-    running = "<br>".join(_running(pipeline) for pipeline in (heartbeat.pipelines if heartbeat else ()))
+    running = "<br>".join(
+        _running(pipeline, online) for pipeline in (heartbeat.pipelines if heartbeat else ())
+    )
     return _row(
         f"<b>{escape(known.name)}</b>",
         _badge("online", "good") if online else f"{_badge('offline', 'bad')} {ago(known.last_seen_ns)}",
@@ -173,10 +175,11 @@ def _device(relay: Relay, known: Known, deployments: Deployments | None) -> str:
     )
 
 
-def _running(pipeline: Pipeline) -> str:
+def _running(pipeline: Pipeline, online: bool) -> str:
+    tone = _TONES.get(pipeline.state, "off") if online else "off"  # what was last heard
     reason = f" <span class=reason>{escape(pipeline.reason[:200])}</span>" if pipeline.reason else ""
     return (
-        f"{escape(pipeline.name)} {_badge(pipeline.state, _TONES.get(pipeline.state, 'off'))} "
+        f"{escape(pipeline.name)} {_badge(pipeline.state, tone)} "
         f"<span class=quiet>{escape(pipeline.digest[:8])} from {escape(pipeline.origin)}</span>{reason}"
     )
 
@@ -216,11 +219,11 @@ def _pipelines(versions: list[Version], found: dict[str, Deployments]) -> str:
             f"<b>{escape(name)}</b>",
             f"<code>{escape(version.digest[:12])}</code>",
             ago(version.uploaded_ns),
-            f"{wanted.count(name)} devices",
+            amount(wanted.count(name)),
         )
         for name, version in sorted(latest.items())
     ]
-    headings = ("pipeline", "latest", "uploaded", "wanted on")
+    headings = ("pipeline", "latest", "uploaded", "devices")
     return _table("Pipelines", headings, rows, "No pipeline was uploaded yet.")
 
 
