@@ -10,7 +10,9 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--target", default=None, help="URL of the device endpoint, such as http://127.0.0.1:7080")
+    parser.addoption(
+        "--target", default=None, help="URL of the device endpoint, such as http://127.0.0.1:7080"
+    )
 
 
 class Target:
