@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edgeflow_proto.pipeline.check import check, graph_of
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.kinds.outputs import Event, Mqtt
-from edgeflow_proto.pipeline.kinds.steps import Threshold, Window
+from edgeflow_proto.pipeline.kinds.steps.detect import Threshold
+from edgeflow_proto.pipeline.kinds.steps.shape import Window
 from edgeflow_proto.pipeline.problem import Rejected
 from edgeflow_proto.pipeline.schema import MAX_ENTRIES
 from edgeflow_proto.pipeline.units import Duration, Extent

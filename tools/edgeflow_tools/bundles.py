@@ -13,7 +13,7 @@ from typing import Any
 from edgeflow_agent.processes.admit import files_of
 from edgeflow_proto.bundle import MAX_BYTES, PIPELINE_FILE, Manifest, make_manifest, sha256
 from edgeflow_proto.pipeline.graph import Graph
-from edgeflow_proto.pipeline.kinds.steps import Model
+from edgeflow_proto.pipeline.kinds.steps.model import Model
 from edgeflow_tools.pipelines import Checked
 
 

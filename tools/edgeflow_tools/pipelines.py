@@ -12,7 +12,7 @@ from edgeflow_agent.processes.bundle import Folder
 from edgeflow_proto.bundle import PIPELINE_FILE, Signature
 from edgeflow_proto.pipeline.check import check
 from edgeflow_proto.pipeline.graph import Graph
-from edgeflow_proto.pipeline.kinds.steps import MODEL_FORMATS
+from edgeflow_proto.pipeline.kinds.steps.model import MODEL_FORMATS
 from edgeflow_proto.pipeline.load import Source, dotted, load
 from edgeflow_proto.pipeline.problem import Path as Place
 from edgeflow_proto.pipeline.problem import Problem

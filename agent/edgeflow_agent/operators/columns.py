@@ -12,7 +12,7 @@ import numpy as np
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.ports import Operator, OperatorFactory, StepContext
 from edgeflow_proto.pipeline import expression
-from edgeflow_proto.pipeline.kinds import steps
+from edgeflow_proto.pipeline.kinds.steps import columns
 
 Term = Callable[[Batch], Any]  # rows → one number or truth for each of them, or one for all
 
@@ -20,7 +20,7 @@ Term = Callable[[Batch], Any]  # rows → one number or truth for each of them, 
 class Select(Operator):
     """``(n, …, columns)`` → ``(n, …, chosen)``, in the order named."""
 
-    def __init__(self, options: steps.Select, context: StepContext) -> None:
+    def __init__(self, options: columns.Select, context: StepContext) -> None:
         self._columns = tuple(options.columns)
         self._index: dict[tuple[str, ...] | None, list[int]] = {}
 
@@ -35,7 +35,7 @@ class Select(Operator):
 class Filter(Operator):
     """The rows for which an expression holds."""
 
-    def __init__(self, options: steps.Filter, context: StepContext) -> None:
+    def __init__(self, options: columns.Filter, context: StepContext) -> None:
         self._where = compiled(expression.parse(options.where))
 
     def __call__(self, batch: Batch) -> dict[str, Batch]:

@@ -10,7 +10,8 @@ from edgeflow_agent.core.batch import Batch, Values
 from edgeflow_agent.core.ports import ModelError, Operator, StepContext
 from edgeflow_proto.bundle import Signature, Tensor
 from edgeflow_proto.pipeline.flow import DTYPES
-from edgeflow_proto.pipeline.kinds import steps
+from edgeflow_proto.pipeline.kinds.base import default_columns
+from edgeflow_proto.pipeline.kinds.steps import model
 
 MAX_ROWS = 64  # at once through a model; more gain nothing
 MAX_ROW_BYTES = 4096  # bigger rows go one by one: they gain nothing either, and take memory
@@ -24,7 +25,7 @@ class ModelStep(Operator):
     Raises ModelError where model and options do not go together.
     """
 
-    def __init__(self, options: steps.Model, context: StepContext) -> None:
+    def __init__(self, options: model.Model, context: StepContext) -> None:
         self._model = context.load_model(context.folder / options.file, options.threads)
         self._options, self._entry = options, context.name
         self._input, self._output = _ends(options, self._model.signature)
@@ -73,7 +74,7 @@ class ModelStep(Operator):
         return result
 
     def _name(self, shape: tuple[int, ...]) -> None:
-        columns = tuple(self._options.columns or ()) or steps.default_columns(self._entry, shape)
+        columns = tuple(self._options.columns or ()) or default_columns(self._entry, shape)
         if columns is not None and len(columns) != shape[-1]:
             raise ValueError(f"{len(columns)} columns named, {self._options.file} gives {shape[-1]}")
         self._columns, self._rows_out = columns, shape
@@ -100,7 +101,7 @@ def dequantised(values: Values, tensor: Tensor) -> Values:
     return result
 
 
-def _ends(options: steps.Model, signature: Signature) -> tuple[Tensor, Tensor]:
+def _ends(options: model.Model, signature: Signature) -> tuple[Tensor, Tensor]:
     """Return the input and the output of a model that are used."""
     if len(signature.inputs) != 1:
         raise ModelError(f"{options.file} has {len(signature.inputs)} inputs; one is fed")

@@ -7,7 +7,8 @@ import numpy as np
 from edgeflow_agent.core.batch import Batch, Values
 from edgeflow_agent.core.ports import Operator, StepContext
 from edgeflow_agent.operators.author import blamed, load_function
-from edgeflow_proto.pipeline.kinds import steps
+from edgeflow_proto.pipeline.kinds.base import default_columns
+from edgeflow_proto.pipeline.kinds.steps import python
 
 
 class PythonStep(Operator):
@@ -17,7 +18,7 @@ class PythonStep(Operator):
     dtype (float64 becomes float32 where that is declared). ``(n,)`` is one column.
     """
 
-    def __init__(self, options: steps.Python, context: StepContext) -> None:
+    def __init__(self, options: python.Python, context: StepContext) -> None:
         self._function = load_function(context.folder, options.module, options.name)
         self._options, self._folder, self._entry = options, context.folder, context.name
         self._dtype = np.dtype(options.dtype)
@@ -50,4 +51,4 @@ class PythonStep(Operator):
         if self._shape is not None:
             said = self._options.function
             raise ValueError(f"{said} gave rows of shape {list(shape)}, not {list(self._shape)}")
-        self._shape, self._columns = shape, steps.default_columns(self._entry, shape)
+        self._shape, self._columns = shape, default_columns(self._entry, shape)

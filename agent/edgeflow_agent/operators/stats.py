@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeflow_agent.core.batch import Batch, Values
 from edgeflow_agent.core.ports import Operator, StepContext
-from edgeflow_proto.pipeline.kinds import steps
+from edgeflow_proto.pipeline.kinds.steps import signal
 
 Doubles = npt.NDArray[np.float64]
 
@@ -21,7 +21,7 @@ _ROUNDING = 16 * np.finfo(np.float64).eps  # a spread below this part of the mea
 class Stats(Operator):
     """``(n, size, columns)`` → ``(n, columns · functions)`` float32, column by column, by way of float64."""
 
-    def __init__(self, options: steps.Stats, context: StepContext) -> None:
+    def __init__(self, options: signal.Stats, context: StepContext) -> None:
         self._names = tuple(options.functions)
         self._functions = [_FUNCTIONS[name] for name in options.functions]
 
@@ -111,7 +111,7 @@ def _mean_square(values: Doubles) -> Doubles:
     return np.true_divide(total, values.shape[2])
 
 
-_FUNCTIONS: dict[steps.Statistic, Callable[[_Windows], Doubles]] = {
+_FUNCTIONS: dict[signal.Statistic, Callable[[_Windows], Doubles]] = {
     "mean": lambda windows: windows.mean,
     "std": lambda windows: np.sqrt(windows.variance),
     "rms": lambda windows: windows.rms,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgeflow_agent.core.batch import Batch, Int64s, Rows, Values
 from edgeflow_agent.core.ports import Operator, StepContext
 from edgeflow_agent.operators.keys import by_key
-from edgeflow_proto.pipeline.kinds import steps
+from edgeflow_proto.pipeline.kinds.steps import detect
 from edgeflow_proto.pipeline.units import Extent
 
 _Marks = npt.NDArray[np.bool_]
@@ -30,7 +30,7 @@ class Threshold(Operator):
 
     stateless: ClassVar[bool] = False
 
-    def __init__(self, options: steps.Threshold, context: StepContext) -> None:
+    def __init__(self, options: detect.Threshold, context: StepContext) -> None:
         self._column = options.column
         level = options.below if options.above is None else options.above
         if level is None:

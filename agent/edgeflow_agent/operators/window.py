@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from edgeflow_agent.core.batch import Batch, Int64s, Rows, Values
 from edgeflow_agent.core.ports import Operator, StepContext
 from edgeflow_agent.operators.keys import by_key
-from edgeflow_proto.pipeline.kinds import steps
+from edgeflow_proto.pipeline.kinds.steps import shape
 
 _ROOM_BYTES = 1 << 16  # how much a buffer holds beyond what it needs, so that rows are seldom moved
 _ROOM_ROWS = 256
@@ -28,7 +28,7 @@ class Window(Operator):
 
     stateless: ClassVar[bool] = False
 
-    def __init__(self, options: steps.Window, context: StepContext) -> None:
+    def __init__(self, options: shape.Window, context: StepContext) -> None:
         self._size, self._hop = options.size, options.step
         self._form: tuple[tuple[int, ...], npt.DTypeLike] | None = None
         self._stretches: dict[int, _Stretch] = {}

@@ -23,7 +23,7 @@ from edgeflow_proto.bundle import (
 )
 from edgeflow_proto.pipeline.check import check
 from edgeflow_proto.pipeline.graph import Graph
-from edgeflow_proto.pipeline.kinds.steps import MODEL_FORMATS
+from edgeflow_proto.pipeline.kinds.steps.model import MODEL_FORMATS
 from edgeflow_proto.pipeline.problem import Problem
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgeflow_agent.core.batch import Batch
 from edgeflow_proto.pipeline.flow import Flow
-from edgeflow_proto.pipeline.kinds.steps import Filter, Select
+from edgeflow_proto.pipeline.kinds.steps.columns import Filter, Select
 from tests.support.steps import XY, alone, assert_indifferent, keyed, rows, sizes, step
 
 DOTTED = Flow((2,), "float32", ("x.mean", "y"))

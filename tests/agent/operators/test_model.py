@@ -13,7 +13,7 @@ from edgeflow_agent.core.ports import ModelError, Operator, StepContext
 from edgeflow_agent.operators.model import MAX_ROWS, ModelStep, dequantised, quantised
 from edgeflow_proto.bundle import Signature, Tensor
 from edgeflow_proto.pipeline.flow import Flow
-from edgeflow_proto.pipeline.kinds.steps import Model
+from edgeflow_proto.pipeline.kinds.steps.model import Model
 from tests.support.onnx_files import linear
 from tests.support.steps import XY, alone, assert_indifferent, keyed, rows, sizes, step
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.operators.author import AuthorError
-from edgeflow_proto.pipeline.kinds.steps import Python
+from edgeflow_proto.pipeline.kinds.steps.python import Python
 from tests.support.steps import alone, assert_indifferent, keyed, rows, sizes, step
 
 BATCH = rows(np.array([[1, 2], [3, 4], [5, 6]], np.float32))

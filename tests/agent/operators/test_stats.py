@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from edgeflow_agent.core.batch import Batch, Values
 from edgeflow_proto.pipeline.flow import Flow
-from edgeflow_proto.pipeline.kinds.steps import Statistic, Stats
+from edgeflow_proto.pipeline.kinds.steps.signal import Statistic, Stats
 from tests.support.steps import alone, assert_indifferent, floats, rows, sizes, step
 
 ALL = list(get_args(Statistic))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.runtime.run import Runtime
 from edgeflow_proto.pipeline.flow import Flow
-from edgeflow_proto.pipeline.kinds.steps import Threshold
+from edgeflow_proto.pipeline.kinds.steps.detect import Threshold
 from edgeflow_proto.pipeline.units import Extent
 from tests.support.steps import FIRST, PERIOD_NS, alone, assert_indifferent, keyed, rows, run, sizes, step
 

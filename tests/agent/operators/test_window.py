@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.runtime.run import Runtime
-from edgeflow_proto.pipeline.kinds.steps import Window
+from edgeflow_proto.pipeline.kinds.steps.shape import Window
 from tests.support.steps import (
     FIRST,
     alone,

@@ -167,3 +167,10 @@ def check_format(name: str, known: Sequence[str], option: str) -> None:
     if not head or ending not in known:
         hint = f"known: {', '.join(known)}"
         raise Mistake(f"cannot tell the format of {shown(name)}", option=option, hint=hint)
+
+
+def default_columns(entry: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:
+    """Name unnamed results after their step: ``score``, or ``score_0, score_1, …``; tensors stay unnamed."""
+    if len(shape) != 1 or shape[0] > MAX_COLUMNS:
+        return None
+    return (entry,) if shape == (1,) else tuple(f"{entry}_{index}" for index in range(shape[0]))

@@ -1,0 +1,1 @@
+"""Step kinds, by family: what is done with rows between inputs and outputs."""
