@@ -55,8 +55,9 @@ class Clock(msgspec.Struct, frozen=True):
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Events of one output.
 
-    `t` is int64 ``(n,)``, CLOCK_BOOTTIME ns of each event; `spans` is int64 ``(n, 2)``, the first and
-    last row of `input` behind it (both empty for events that come from no rows); `keys` holds each
+    `t` is int64 ``(n,)``, CLOCK_BOOTTIME ns of each event; `spans` is int64
+    ``(n, 2·inputs)``, the first and last row of each of `inputs` behind it, -1 where there is none (both
+    empty for events that come from no rows); `keys` holds each
     distinct subject once and `key` uint32 ``(n,)`` points into it (both empty where there is none).
     `data` are measured columns, `fixed` values that all events of the block share.
     """
@@ -70,7 +71,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     t: bytes
     pipeline_digest: str = ""
     models: dict[str, str] = {}  # step → SHA-256 of the model's file
-    input: str = ""
+    inputs: tuple[str, ...] = ()
     spans: bytes = b""
     keys: tuple[str, ...] = ()
     key: bytes = b""
@@ -99,7 +100,8 @@ def decode_block(data: bytes) -> Block:
 def _check_lengths(block: Block) -> None:
     n = block.count
     fits = 0 < n <= MAX_BLOCK_EVENTS and len(block.t) == 8 * n
-    fits = fits and len(block.spans) in (0, 16 * n) and len(block.key) == (4 * n if block.keys else 0)
+    fits = fits and len(block.spans) in (0, 16 * n * len(block.inputs))
+    fits = fits and len(block.key) == (4 * n if block.keys else 0)
     if not fits or not all(_column_fits(column, n) for column in block.data):
         raise ValueError(f"the columns of a block of {n} events do not have its length")
 
@@ -121,7 +123,7 @@ def _check_values(block: Block) -> None:
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event. `span` is ``(first, last)`` input row, ``None`` where no rows are behind it."""
+    """One event. `spans` are ``(first, last)`` row by input, of those whose rows are behind it."""
 
     id: str
     source: str
@@ -138,8 +140,7 @@ class Event(msgspec.Struct, frozen=True):
     models: dict[str, str]
     clock: Clock
     t: int
-    input: str
-    span: tuple[int, int] | None
+    spans: dict[str, tuple[int, int]]
     decided_ns: int
 
     def to_json(self) -> dict[str, Any]:
@@ -154,7 +155,7 @@ class Event(msgspec.Struct, frozen=True):
             "subject": self.subject,
             "pipelinedigest": self.pipeline_digest,
             "modeldigest": " ".join(f"{step}={digest}" for step, digest in self.models.items()),
-            "inputspan": f"{self.input}:{self.span[0]}-{self.span[1]}" if self.span else None,
+            "inputspan": " ".join(f"{name}:{first}-{last}" for name, (first, last) in self.spans.items()),
             "decidedns": str(self.decided_ns) if self.decided_ns else None,
         }
         return out | {name: value for name, value in optional.items() if value}
@@ -196,9 +197,15 @@ def events(block: Block, first: int, journal: str, device: str, pipeline: str) -
             data={name: cells[i] for name, cells in columns} | block.fixed, severity=block.severity,
             output=block.output, sequence=first + i, journal=journal, pipeline=pipeline,
             pipeline_digest=block.pipeline_digest, models=block.models, clock=block.clock, t=t,
-            input=block.input, span=(spans[2 * i], spans[2 * i + 1]) if spans else None,
-            decided_ns=block.decided_ns,
+            spans=dict(_spans(block.inputs, spans, i)), decided_ns=block.decided_ns,
         )  # fmt: skip
+
+
+def _spans(inputs: tuple[str, ...], spans: array[Any], event: int) -> Iterator[tuple[str, tuple[int, int]]]:
+    for place, name in enumerate(inputs if spans else ()):
+        first, last = spans[2 * (event * len(inputs) + place) :][:2]
+        if last >= 0:
+            yield name, (first, last)
 
 
 def _values(data: bytes, code: str) -> array[Any]:

@@ -41,7 +41,7 @@ def block(**changes: Any) -> Block:
     whole = Block(
         output="anomaly", type="bearing.anomaly", severity="warning", count=3, clock=CLOCK,
         t=packed("q", 10**9, 2 * 10**9, 3 * 10**9), pipeline_digest="ab" * 32, models={"score": "cd" * 32},
-        input="accel", spans=packed("q", 0, 255, 64, 319, 128, 383), keys=("m1", ""),
+        inputs=("accel",), spans=packed("q", 0, 255, 64, 319, 128, 383), keys=("m1", ""),
         key=packed("I", 0, 1, 0),
         data=(Column("score", "float32", (), packed("f", 0.5, NAN, INF)),
               Column("raised", "bool", (), bytes([1, 0, 1])),
@@ -57,7 +57,8 @@ def test_events_carry_what_their_block_knows() -> None:
     assert first.source == "/devices/pi/pipelines/bearings"
     assert first.time == "2023-11-14T22:13:21.000000Z"
     assert [first.subject, second.subject, third.subject] == ["m1", "", "m1"]
-    assert [first.span, second.span, third.span] == [(0, 255), (64, 319), (128, 383)]
+    spans = [{"accel": (0, 255)}, {"accel": (64, 319)}, {"accel": (128, 383)}]
+    assert [first.spans, second.spans, third.spans] == spans
     assert first.data == {"score": 0.5, "raised": True, "shape": [[1], [2]], "reason": "test"}
     assert third.sequence == 42
 
@@ -92,7 +93,7 @@ def _blocks(draw: st.DrawFn) -> Block:
         output=draw(_TEXT), type=draw(_TEXT), severity="info", count=n, t=packed("q", *times),
         clock=Clock(draw(_TEXT), draw(st.integers(-(2**62), 2**62)), "unsynchronised"),
         models=draw(st.dictionaries(_TEXT, _TEXT, max_size=2)), keys=keys, key=packed("I", *index),
-        spans=draw(st.sampled_from([b"", packed("q", *range(2 * n))])), input=draw(_TEXT),
+        spans=draw(st.sampled_from([b"", packed("q", *range(2 * n))])), inputs=(draw(_TEXT),),
         data=tuple(draw(st.lists(_columns(n), max_size=3))), decided_ns=draw(st.integers(0, 2**62)),
         fixed=draw(st.dictionaries(_TEXT, st.none() | st.booleans() | st.integers(0, 9) | _TEXT, max_size=2)),
     )  # fmt: skip

@@ -43,7 +43,7 @@ def test_events_are_stored_once_however_often_they_come(relay: Relay, connect: C
 def test_an_event_is_cloudevents_json(relay: Relay, connect: Connect) -> None:
     device = connect(relay, "form")
     device.block(
-        7, 1, keys=("press-3",), key=struct.pack("<I", 0), input="accel", spans=struct.pack("<2q", 4, 9)
+        7, 1, keys=("press-3",), key=struct.pack("<I", 0), inputs=("accel",), spans=struct.pack("<2q", 4, 9)
     )
     device.await_ack(7)
     (event,) = relay.events(device="form")

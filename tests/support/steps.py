@@ -57,13 +57,13 @@ def step(options: StepKind, upstream: Flow = XY, folder: Path = Path("nowhere"))
     kind = type(options).__name__.lower()
     beside = Folder(folder)
     flows = options.flows(upstream, Context("step", "test", beside, beside.signatures()))
-    return implementation(kind)(options, StepContext("step", upstream, flows, folder, loaded))
+    return implementation(kind)(options, StepContext("step", {"in": upstream}, flows, folder, loaded))
 
 
 def alone(operator: Operator, observer: Observer | None = None) -> Runtime:
     """Return a runtime of one step, whose ports are its outputs (``out`` for the unnamed one)."""
     ports = ("", "raised", "cleared", "state")
-    planned = PlannedStep("step", operator, "in", {port: port or "out" for port in ports})
+    planned = PlannedStep("step", operator, {"in": ("in",)}, {port: port or "out" for port in ports})
     outputs = tuple((port or "out", port or "out") for port in ports)
     return Runtime(Plan({"in": (planned,)}, {"in": outputs}), observer)
 

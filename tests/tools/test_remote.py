@@ -159,6 +159,15 @@ def test_events_of_the_fleet_come_from_the_relay(device: Device, relay: Relay, f
     assert lines(call(*asked, "--limit", "1", "--since", "10min"))[0]["data"] == {"twice": 16}
 
 
+def ended(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit code of a program that was told to end, and kill one that does not."""
+    try:
+        return process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
 @pytest.mark.parametrize("where", ["relay", "device"])
 def test_new_events_are_followed_over_a_restart(
     where: str, device: Device, relay: Relay, folder: Path, tmp_path: Path
@@ -192,7 +201,8 @@ def test_new_events_are_followed_over_a_restart(
                 eventually(lambda: '"twice":42.0' in out.read_text(), "it goes on after the restart")
         finally:
             process.send_signal(2)
-            assert process.wait(20) == 0
+            code = ended(process)
+    assert code == 0
     ids = [json.loads(line)["id"] for line in out.read_text().splitlines()]
     assert len(ids) == len(set(ids))
 

@@ -62,9 +62,9 @@ class Tally:
         self.steps[step].rows += rows
         self.steps[step].calls.append(ns)
 
-    def failed(self, step: str, error: Exception, rows: int) -> None:
+    def failed(self, step: str, error: Exception, rows: Batch) -> None:
         """Note rows that a failing step dropped."""
-        self.steps[step].dropped += rows
+        self.steps[step].dropped += len(rows)
         self.errors.setdefault(step, error)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,9 @@ class Batch:
     """Rows of one edge, oldest first.
 
     `values` is ``(n, …)``; `t` int64 ``(n,)``, CLOCK_BOOTTIME ns; `key` uint32 ``(n,)``; `span` int64
-    ``(n, 2)``, sequence numbers of the first and last input row behind each row. `columns` name the last
-    axis of `values`, or are ``None``. The arrays may be views of shared memory: they hold until the
+    ``(n, 2·inputs)``, sequence numbers of the first and last row behind each row, of every input of the edge
+    in turn; -1 where none of an input's rows is behind it. `columns` name the last axis of `values`, or are
+    ``None``. The arrays may be views of shared memory: they hold until the
     call that was given them returns, and must not be written to.
     """
 
@@ -46,6 +48,15 @@ class Batch:
         if self.columns is None:
             raise ValueError("rows have no named columns")
         return self.values[..., self.columns.index(name)]
+
+
+def concatenated(batches: Sequence[Batch]) -> Batch:
+    """Return the rows of batches of one edge, one after another; of a single batch, itself."""
+    if len(batches) == 1:
+        return batches[0]
+    parts = [(batch.values, batch.t, batch.key, batch.span) for batch in batches]
+    values, t, key, span = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Batch(values, t, key, span, batches[0].columns)
 
 
 def numbered(values: Values, t: Int64s, key: Keys, first: int, columns: tuple[str, ...] | None) -> Batch:

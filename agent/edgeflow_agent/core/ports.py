@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from edgeflow_agent.core.batch import Batch, Values
 from edgeflow_proto.bundle import Signature
@@ -37,10 +37,25 @@ class StepContext:
     """What a step is made from besides its options."""
 
     name: str
-    upstream: Flow
+    upstreams: Mapping[str, Flow]  # by what the step calls its sources, in the order named
     flows: dict[str, Flow]  # its own, by port ("" for the unnamed one)
     folder: Path  # of the bundle
     load_model: ModelLoader
+
+    @property
+    def upstream(self) -> Flow:
+        """The flow of the first source, which for most kinds is the only one."""
+        return next(iter(self.upstreams.values()))
+
+
+class Until(NamedTuple):
+    """How far a source has come: all its rows of times before `t` have been there.
+
+    Of a `prompt` flow all those behind which stands input row number `row` or one before it, too.
+    """
+
+    t: int
+    row: int
 
 
 class Operator:
@@ -51,10 +66,20 @@ class Operator:
     """
 
     stateless: ClassVar[bool] = True  # a failing call may be repeated row by row
+    ticks: bool = False  # whether time alone makes it give rows
 
     def __call__(self, batch: Batch) -> dict[str, Batch]:
         """Return the rows of each port (``""`` for the unnamed one); an absent port gives none."""
         raise NotImplementedError
+
+    def meet(self, batches: Sequence[Batch | None], until: Sequence[Until]) -> dict[str, Batch]:
+        """Take rows of every source at once, for a step that reads several; see `Until`."""
+        (batch,) = batches
+        return self(batch) if batch is not None and len(batch) else {}
+
+    def tick(self, t: int) -> dict[str, Batch]:
+        """Time has come to `t` and all rows before it have been there; called where `ticks` says so."""
+        return {}
 
     def gap(self) -> None:
         """Rows are missing before the next call: forget what must not straddle that."""

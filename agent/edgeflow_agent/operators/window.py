@@ -38,8 +38,8 @@ class Window(Operator):
         self._check_form(batch.values)
         parts = []
         for key, rows in by_key(batch.key):
-            stretch = self._stretches.get(key) or self._begin(key, batch.values)
-            if part := stretch.push(batch.values[rows], batch.span[rows, 0], rows):
+            stretch = self._stretches.get(key) or self._begin(key, batch.values, batch.span[:, ::2])
+            if part := stretch.push(batch.values[rows], batch.span[rows, ::2], rows):
                 parts.append(part)
         if not parts:
             return {}
@@ -52,8 +52,8 @@ class Window(Operator):
                 raise ValueError(f"rows changed from {_said(self._form)} to {_said(form)}")
             self._form = form
 
-    def _begin(self, key: int, like: Values) -> _Stretch:
-        self._stretches[key] = _Stretch(self._size, self._hop, like)
+    def _begin(self, key: int, like: Values, first: Int64s) -> _Stretch:
+        self._stretches[key] = _Stretch(self._size, self._hop, like, first.shape[1])
         return self._stretches[key]
 
     def gap(self) -> None:
@@ -69,7 +69,7 @@ class Window(Operator):
         self._stretches.clear()
         for key, (due, values, first) in state.items():
             self._check_form(values)
-            self._begin(key, values).restore(due, values, first)
+            self._begin(key, values, first).restore(due, values, first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ class _Stretch:
     They stand in a buffer with room behind them; only when it is full are they moved to its front.
     """
 
-    def __init__(self, size: int, hop: int, like: Values) -> None:
-        self._size, self._hop = size, hop
+    def __init__(self, size: int, hop: int, like: Values, inputs: int) -> None:
+        self._size, self._hop, self._inputs = size, hop, inputs
         self._due = size  # rows until the next window is complete
         row_bytes = max(1, like[:1].nbytes if len(like) else 1)
         self._length = size + max(size, min(_ROOM_ROWS, _ROOM_BYTES // row_bytes))
@@ -96,7 +96,7 @@ class _Stretch:
 
     def _allocate(self, length: int, like: Values) -> None:
         self._rows = np.empty((length, *like.shape[1:]), like.dtype)
-        self._first = np.empty(length, np.int64)
+        self._first = np.empty((length, self._inputs), np.int64)
         self._end = 0
         # Built once, because that costs more than computing on a window.
         self._windows = np.moveaxis(sliding_window_view(self._rows, self._size, axis=0), -1, 1)
@@ -167,7 +167,7 @@ def _merged(parts: list[_Part]) -> _Part:
 
 def _windows(batch: Batch, part: _Part) -> Batch:
     span = np.array(batch.span[part.last])
-    span[:, 0] = part.first
+    span[:, ::2] = part.first
     return Batch(part.values, batch.t[part.last], batch.key[part.last], span, batch.columns)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from edgeflow_agent.core.batch import Batch, Values
+from edgeflow_agent.core.batch import Batch, Values, concatenated
 from edgeflow_proto.event import MAX_BLOCK_EVENTS, Block, Clock, Column
 from edgeflow_proto.pipeline.graph import Graph, OutputNode
 from edgeflow_proto.pipeline.kinds.outputs import Event
@@ -24,7 +24,7 @@ class EventOutput:
         self._name = node.name
         self._type = options.type or f"{graph.name}.{node.name}"
         flow = graph.flows[node.source]
-        self._input = flow.inputs[0] if flow.inputs else ""
+        self._inputs = flow.inputs
         self._keyed = flow.key is not None
         self._digest = digest
         self._models = models
@@ -33,7 +33,7 @@ class EventOutput:
         self, batches: Sequence[Batch], key_name: Callable[[int], str], clock: Clock, decided: int
     ) -> Iterator[Block]:
         """Yield the blocks that hold all rows of `batches`, which are of this output and in order."""
-        batch = _joined(batches)
+        batch = concatenated(batches)
         step = min(MAX_BLOCK_EVENTS, max(1, MAX_BLOCK_BYTES * len(batch) // max(1, batch.values.nbytes)))
         for start in range(0, len(batch), step):
             yield self._block(batch.take(slice(start, start + step)), key_name, clock, decided)
@@ -44,7 +44,7 @@ class EventOutput:
         return Block(
             output=self._name, type=self._type, severity=self._options.severity,
             count=len(batch), clock=clock,
-            t=_bytes(batch.t), spans=_bytes(batch.span), input=self._input,
+            t=_bytes(batch.t), spans=_bytes(batch.span), inputs=self._inputs,
             keys=tuple(key_name(int(key)) for key in distinct) if keyed else (),
             key=_bytes(index.astype(np.uint32)) if keyed else b"",
             data=tuple(self._columns(batch)), pipeline_digest=self._digest, models=self._models,
@@ -57,14 +57,6 @@ class EventOutput:
             return
         for name in self._options.data or batch.columns:
             yield _column(name, batch.column(name))
-
-
-def _joined(batches: Sequence[Batch]) -> Batch:
-    if len(batches) == 1:
-        return batches[0]
-    parts = [(batch.values, batch.t, batch.key, batch.span) for batch in batches]
-    values, t, key, span = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Batch(values, t, key, span, batches[0].columns)
 
 
 def _column(name: str, values: Values) -> Column:

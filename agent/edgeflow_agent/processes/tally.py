@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 
+from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.board import Counter, Slot, labelled
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.core.clock import boottime_ns
@@ -40,11 +41,11 @@ class Tally:
         if step in self._inferences:
             self._inferences[step].add(rows)
 
-    def failed(self, step: str, error: Exception, rows: int) -> None:
+    def failed(self, step: str, error: Exception, rows: Batch) -> None:
         """Count rows that a failing step dropped; tell `agentd` of it at most once a second."""
-        count = self._failures.get(step, (0, ""))[0] + rows
+        count = self._failures.get(step, (0, ""))[0] + len(rows)
         self._failures[step] = (count, f"{type(error).__name__}: {error}"[:500])
-        self._errors[step].add(rows)
+        self._errors[step].add(len(rows))
         now = boottime_ns()
         if now - self._told_at >= TELL_NS:
             self._told_at = now

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from edgeflow_agent.core.ports import ModelLoader, Operator, OperatorFactory, StepContext
@@ -16,25 +17,46 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """A step at work: the edge it reads and the edge behind each of its ports."""
+    """A step at work: the edges it reads, with the inputs behind each, and the edge behind each port.
+
+    `stops` says that the pipeline ends where it raises.
+    """
 
     name: str
     operator: Operator
-    source: str
+    sources: dict[str, tuple[str, ...]]
     edges: dict[str, str]
+    stops: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
-    """What rows of each input pass: steps, each after what it reads, then outputs as ``(name, edge)``."""
+    """What rows of each input pass: steps, each after what it reads, then outputs as ``(name, edge)``.
+
+    `bridged` are the inputs whose gaps are passed over, `arrival` those whose time is the device's own.
+    """
 
     steps: dict[str, tuple[PlannedStep, ...]]
     outputs: dict[str, tuple[tuple[str, str], ...]]
+    bridged: frozenset[str] = frozenset()
+    arrival: frozenset[str] = frozenset()
+    all_steps: tuple[PlannedStep, ...] = field(default=())
+    all_outputs: tuple[tuple[str, str], ...] = field(default=())
 
-    @property
+    @cached_property
     def operators(self) -> dict[str, Operator]:
         """Every step's operator, by the step's name."""
         return {step.name: step.operator for steps in self.steps.values() for step in steps}
+
+    @cached_property
+    def ticks(self) -> bool:
+        """Whether time alone makes any step give rows."""
+        return any(operator.ticks for operator in self.operators.values())
+
+    @cached_property
+    def meets(self) -> bool:
+        """Whether any step has to know how far its sources have come."""
+        return any(len(step.sources) > 1 for steps in self.steps.values() for step in steps)
 
 
 def compile_plan(
@@ -45,16 +67,20 @@ def compile_plan(
     `folder` is that of the bundle, `operators` the implementations by kind. Models are loaded and the
     author's modules imported here, so whatever is wrong with them shows before the first row.
     """
-    steps = [_set_up(graph, node, folder, operators, load_model) for node in graph.steps.values()]
-    outputs = [(node.name, node.source) for node in graph.outputs.values()]
+    steps = tuple(_set_up(graph, node, folder, operators, load_model) for node in graph.steps.values())
+    outputs = tuple((node.name, node.source) for node in graph.outputs.values())
     return Plan(
-        {name: tuple(step for step in steps if _reaches(graph, name, step.source)) for name in graph.inputs},
-        {name: tuple(out for out in outputs if _reaches(graph, name, out[1])) for name in graph.inputs},
+        {name: tuple(step for step in steps if _reads(step, name)) for name in graph.inputs},
+        {name: tuple(out for out in outputs if name in graph.flows[out[1]].inputs) for name in graph.inputs},
+        frozenset(name for name, node in graph.inputs.items() if node.intake.gaps == "bridge"),
+        frozenset(name for name in graph.inputs if graph.flows[name].domain == "arrival"),
+        steps,
+        outputs,
     )
 
 
-def _reaches(graph: Graph, name: str, edge: str) -> bool:
-    return name in graph.flows[edge].inputs
+def _reads(step: PlannedStep, name: str) -> bool:
+    return any(name in inputs for inputs in step.sources.values())
 
 
 def _set_up(
@@ -69,9 +95,11 @@ def _set_up(
         raise PlanError(f"steps.{node.name}: kind '{node.kind}' is not installed here")
     edges = {port: f"{node.name}.{port}" if port else node.name for port in node.options.ports or ("",)}
     flows = {port: graph.flows[edge] for port, edge in edges.items()}
-    context = StepContext(node.name, graph.flows[node.source], flows, folder, load_model)
+    upstreams = {label: graph.flows[edge] for label, edge in node.sources.items()}
+    context = StepContext(node.name, upstreams, flows, folder, load_model)
     try:
         operator = make(node.options, context)
     except ValueError as error:
         raise PlanError(f"steps.{node.name}: {error}") from error
-    return PlannedStep(node.name, operator, node.source, edges)
+    sources = {edge: graph.flows[edge].inputs for edge in node.sources.values()}
+    return PlannedStep(node.name, operator, sources, edges, node.handling.on_error == "stop")

@@ -8,10 +8,12 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from edgeflow_agent.core.batch import Batch
+from edgeflow_agent.core.batch import Batch, concatenated
+from edgeflow_agent.core.ports import Until
 from edgeflow_agent.runtime.plan import Plan, PlannedStep
 
 _ARRAY = 1  # msgpack extension type: dtype, shape and bytes of an array
+_BEGINNING = Until(-1, -1)
 
 
 class Observer(Protocol):
@@ -20,8 +22,19 @@ class Observer(Protocol):
     def ran(self, step: str, rows: int, ns: int) -> None:
         """A step was given rows and took this long."""
 
-    def failed(self, step: str, error: Exception, rows: int) -> None:
-        """A step raised, and so many rows were dropped; `error` is the newest, with its traceback."""
+    def failed(self, step: str, error: Exception, rows: Batch) -> None:
+        """A step raised on rows, which are dropped; `error` is the newest, with its traceback."""
+
+
+class _Remembered(msgspec.Struct, frozen=True, array_like=True):
+    """How far each input has come, and what each step remembers."""
+
+    until: dict[str, Until]
+    steps: dict[str, Any]
+
+
+class StepStoppedError(RuntimeError):
+    """A step raised whose pipeline is to stop then; the message names it, the cause is what it raised."""
 
 
 class Runtime:
@@ -33,21 +46,45 @@ class Runtime:
         self.plan = plan
         self._observer = observer
         self._clock = clock
+        self._until = dict.fromkeys(plan.steps, _BEGINNING)
 
     def push(self, name: str, batch: Batch) -> list[tuple[str, Batch]]:
         """Run rows of an input through every step; return the rows of each output that got any.
 
         Outputs come in the order of the graph. Their arrays may be views of `batch` or of what steps
-        remember: they hold until the next call.
+        remember: they hold until the next call. Raises StepStoppedError.
         """
+        if self.plan.meets and len(batch):
+            self._until[name] = Until(max(self._until[name].t, int(batch.t.max())), int(batch.span[-1, 1]))
         edges = {name: batch}
         for step in self.plan.steps[name]:
-            rows = edges.get(step.source)
-            if rows is not None and len(rows):
-                for port, result in self._run(step, rows).items():
-                    edges[step.edges[port]] = result
-        reached = ((output, edges.get(edge)) for output, edge in self.plan.outputs[name])
-        return [(output, rows) for output, rows in reached if rows is not None and len(rows)]
+            self._pass(step, edges)
+        return _reached(self.plan.outputs[name], edges)
+
+    def tick(self, t: int) -> list[tuple[str, Batch]]:
+        """Say that all rows of times before `t` have been pushed; return what that alone brings about.
+
+        `t` is CLOCK_BOOTTIME ns; inputs whose times come with their payloads are not concerned.
+        """
+        for name in self.plan.arrival:
+            self._until[name] = Until(max(self._until[name].t, t), self._until[name].row)
+        edges: dict[str, Batch] = {}
+        for step in self.plan.all_steps:
+            self._pass(step, edges)
+            if step.operator.ticks:
+                self._tick(step, edges, t)
+        return _reached(self.plan.all_outputs, edges)
+
+    def _pass(self, step: PlannedStep, edges: dict[str, Batch]) -> None:
+        """Run a step on what its sources brought, and put what it gives on its edges."""
+        if len(step.sources) > 1:
+            result = self._meet(step, [edges.get(source) for source in step.sources])
+        else:
+            (source,) = step.sources
+            rows = edges.get(source)
+            result = self._run(step, rows) if rows is not None and len(rows) else {}
+        for port, rows in result.items():
+            edges[step.edges[port]] = rows
 
     def _run(self, step: PlannedStep, batch: Batch) -> dict[str, Batch]:
         start = self._clock()
@@ -59,48 +96,85 @@ class Runtime:
             self._observer.ran(step.name, len(batch), self._clock() - start)
         return result
 
+    def _meet(self, step: PlannedStep, batches: list[Batch | None]) -> dict[str, Batch]:
+        """Run a step of several sources, whether they brought rows or only came further."""
+        start = self._clock()
+        given = [batch for batch in batches if batch is not None]
+        try:
+            result = step.operator.meet(batches, [self._come(inputs) for inputs in step.sources.values()])
+        except Exception as error:
+            step.operator.gap()
+            result = {}
+            for batch in given:
+                self._tell(step, error, batch)
+        if self._observer is not None and given:
+            self._observer.ran(step.name, sum(map(len, given)), self._clock() - start)
+        return result
+
+    def _come(self, inputs: tuple[str, ...]) -> Until:
+        """How far an edge has come: as far as the least of its inputs."""
+        return min(self._until[name] for name in inputs)
+
+    def _tick(self, step: PlannedStep, edges: dict[str, Batch], t: int) -> None:
+        try:
+            result = step.operator.tick(t)
+        except Exception as error:
+            step.operator.gap()
+            self._tell(step, error, None)
+            return
+        for port, rows in result.items():
+            before = edges.get(step.edges[port])
+            edges[step.edges[port]] = rows if before is None else concatenated([before, rows])
+
     def _rescue(self, step: PlannedStep, batch: Batch, error: Exception) -> dict[str, Batch]:
         """Save what can be saved of rows a step failed on: a stateless one is tried row by row."""
         if step.operator.stateless and len(batch) > 1:
             return self._row_by_row(step, batch)
         step.operator.gap()
-        self._tell(step, error, len(batch))
+        self._tell(step, error, batch)
         return {}
 
     def _row_by_row(self, step: PlannedStep, batch: Batch) -> dict[str, Batch]:
         kept: list[dict[str, Batch]] = []
+        fatal: list[int] = []
         newest: Exception | None = None
         for row in range(len(batch)):
             try:
                 kept.append(step.operator(batch.take(slice(row, row + 1))))
             except Exception as error:
                 newest = error
+                fatal.append(row)
         if newest is not None:
-            self._tell(step, newest, len(batch) - len(kept))
+            self._tell(step, newest, batch.take(np.array(fatal)))
         return _joined(kept)
 
-    def _tell(self, step: PlannedStep, error: Exception, rows: int) -> None:
-        if self._observer is not None:
+    def _tell(self, step: PlannedStep, error: Exception, rows: Batch | None) -> None:
+        if self._observer is not None and rows is not None:
             self._observer.failed(step.name, error, rows)
+        if step.stops:
+            raise StepStoppedError(f"steps.{step.name}: {type(error).__name__}: {error}") from error
 
     def gap(self, name: str) -> None:
-        """Rows of an input are missing before the next push."""
-        for step in self.plan.steps[name]:
-            step.operator.gap()
+        """Rows of an input are missing before the next push: steps begin anew, unless it is bridged."""
+        if name not in self.plan.bridged:
+            for step in self.plan.steps[name]:
+                step.operator.gap()
 
     def state(self) -> bytes:
         """Return all that the steps remember, as msgpack."""
         states = {name: operator.state() for name, operator in self.plan.operators.items()}
-        return msgspec.msgpack.encode(states, enc_hook=_pack)
+        return msgspec.msgpack.encode(_Remembered(self._until, states), enc_hook=_pack)
 
     def restore(self, state: bytes) -> None:
         """Take back what `state` of the same pipeline returned; raises ValueError when it is not that."""
         try:
-            states = msgspec.msgpack.decode(state, type=dict[str, Any], ext_hook=_unpack)
+            remembered = msgspec.msgpack.decode(state, type=_Remembered, ext_hook=_unpack)
         except msgspec.MsgspecError as error:
             raise ValueError(f"not a state: {error}") from None
-        if states.keys() != self.plan.operators.keys():
+        states = remembered.steps
+        if states.keys() != self.plan.operators.keys() or remembered.until.keys() != self._until.keys():
             raise ValueError("the state of another pipeline")
+        self._until = remembered.until
         for name, operator in self.plan.operators.items():
             if states[name] is not None:
                 operator.restore(states[name])
@@ -112,17 +186,12 @@ def _joined(parts: Iterable[dict[str, Batch]]) -> dict[str, Batch]:
     for part in parts:
         for port, batch in part.items():
             ports.setdefault(port, []).append(batch)
-    return {port: _concatenated(batches) for port, batches in ports.items()}
+    return {port: concatenated(batches) for port, batches in ports.items()}
 
 
-def _concatenated(batches: list[Batch]) -> Batch:
-    return Batch(
-        np.concatenate([batch.values for batch in batches]),
-        np.concatenate([batch.t for batch in batches]),
-        np.concatenate([batch.key for batch in batches]),
-        np.concatenate([batch.span for batch in batches]),
-        batches[0].columns,
-    )
+def _reached(outputs: Iterable[tuple[str, str]], edges: dict[str, Batch]) -> list[tuple[str, Batch]]:
+    reached = ((output, edges.get(edge)) for output, edge in outputs)
+    return [(output, rows) for output, rows in reached if rows is not None and len(rows)]
 
 
 def _pack(value: Any) -> Any:

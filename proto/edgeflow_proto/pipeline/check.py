@@ -78,7 +78,7 @@ class _Checker:
         self.flows: dict[str, Flow] = {}
         self.intakes: dict[str, InputNode] = {}
         self.readable = [n for n, entry in self.entries.items() if entry.role != "output" and "." not in n]
-        self.read = {_base(entry.source) for entry in self.entries.values()}
+        self.read = {base for entry in self.entries.values() for base in _bases(entry)}
 
     def graph(self) -> Graph:
         for entry in self.of("input"):
@@ -95,10 +95,10 @@ class _Checker:
         return graph
 
     def assembled(self, order: list[Entry]) -> Graph:
-        steps = {e.name: StepNode(e.name, e.kind, e.options, e.source)
+        steps = {e.name: StepNode(e.name, e.kind, e.options, e.sources, e.handling)
                  for e in order if isinstance(e.options, StepKind)}  # fmt: skip
-        outputs = {e.name: OutputNode(e.name, e.kind, e.options, e.source)
-                   for e in self.of("output") if isinstance(e.options, OutputKind)}  # fmt: skip
+        outputs = {e.name: OutputNode(e.name, e.kind, e.options, *e.sources.values())
+                   for e in self.of("output") if isinstance(e.options, OutputKind) and e.sources}  # fmt: skip
         return Graph(self.document.name, self.document.params, self.intakes, steps, outputs, self.flows)
 
     def of(self, role: str) -> list[Entry]:
@@ -161,7 +161,7 @@ class _Checker:
         done: list[Entry] = []
         waiting = self.of("step")
         known = {entry.name for entry in self.of("input")}
-        while ready := [entry for entry in waiting if _base(entry.source) in known or self.unknown(entry)]:
+        while ready := [entry for entry in waiting if self.settled(entry, known)]:
             done += ready
             known |= {entry.name for entry in ready}
             waiting = [entry for entry in waiting if entry.name not in known]
@@ -170,43 +170,53 @@ class _Checker:
                 self.report((*entry.path, "from"), entry, "it reads, through others, what it makes itself")
         return done
 
-    def unknown(self, entry: Entry) -> bool:
-        return _base(entry.source) not in self.readable
+    def settled(self, entry: Entry, known: set[str]) -> bool:
+        return all(base in known or base not in self.readable for base in _bases(entry))
 
     def cyclic(self, entry: Entry) -> bool:
-        name, seen = _base(entry.source), {entry.name}
-        while name not in seen and name in self.entries:
-            seen.add(name)
-            name = _base(self.entries[name].source)
-        return name == entry.name
+        seen: set[str] = set()
+        names = _bases(entry)
+        while names and entry.name not in names:
+            seen |= names
+            names = {base for name in names if name in self.entries for base in _bases(self.entries[name])}
+            names -= seen
+        return entry.name in names
 
-    def upstream(self, entry: Entry) -> Flow:
-        """Return the flow an entry reads, one of which nothing is known where its source has a mistake."""
-        self.check_source(entry)
-        return self.flows.get(entry.source, Flow())
+    def upstreams(self, entry: Entry) -> dict[str, Flow]:
+        """Return the flows an entry reads; nothing is known of one whose source has a mistake."""
+        for label, edge in entry.sources.items():
+            self.check_source(entry, label, edge)
+        return {label: self.flows.get(edge, Flow()) for label, edge in entry.sources.items()} or {"": Flow()}
 
-    def check_source(self, entry: Entry) -> None:
-        name, _, port = entry.source.partition(".")
-        path = (*entry.path, "from")
-        if name and name not in self.readable:
+    def check_source(self, entry: Entry, label: str, edge: str) -> None:
+        name, _, port = edge.partition(".")
+        path = self.place(entry, label, edge)
+        if name not in self.readable:
             known = [other for other in self.readable if other != entry.name]
             self.read.add(closest(name, known) or "")
             self.report(path, entry, f"no input or step '{name}'", near_miss(name, known))
-        elif name and self.entries[name].options is not None:
+        elif self.entries[name].options is not None:
             ports = getattr(self.entries[name].options, "ports", ())
             if port not in (ports or ("",)):
                 what = f"'{name}' has no port '{port}'" if port else f"'{name}' has ports; say which"
                 self.report(path, entry, what, near_miss(port, ports) if ports else "")
 
-    def context(self, entry: Entry) -> Context:
-        return Context(entry.name, self.document.name, self.files, self.signatures)
+    def place(self, entry: Entry, label: str, edge: str) -> Path:
+        """Return where an edge is named: an element of a list, a value of a mapping, or the text itself."""
+        path: Path = (*entry.path, "from")
+        index = [*entry.sources.values()].index(edge)
+        found = (place for place in ((*path, label), (*path, index)) if place in self.document.source.places)
+        return next(found, path)
+
+    def context(self, entry: Entry, upstreams: Mapping[str, Flow]) -> Context:
+        return Context(entry.name, self.document.name, self.files, self.signatures, upstreams)
 
     def step(self, entry: Entry) -> None:
-        upstream = self.upstream(entry)
+        upstreams = self.upstreams(entry)
         if not isinstance(entry.options, StepKind):
             return
         try:
-            flows = entry.options.flows(upstream, self.context(entry))
+            flows = entry.options.flows(next(iter(upstreams.values())), self.context(entry, upstreams))
         except Mistake as mistake:
             self.mistake(entry, mistake)
             return
@@ -214,11 +224,11 @@ class _Checker:
             self.flows[f"{entry.name}.{port}" if port else entry.name] = flow
 
     def output(self, entry: Entry) -> None:
-        upstream = self.upstream(entry)
+        upstreams = self.upstreams(entry)
         if not isinstance(entry.options, OutputKind):
             return
         try:
-            entry.options.check(upstream, self.context(entry))
+            entry.options.check(next(iter(upstreams.values())), self.context(entry, upstreams))
         except Mistake as mistake:
             self.mistake(entry, mistake)
 
@@ -229,5 +239,5 @@ class _Checker:
                 self.report(entry.path, entry, "nothing reads it", "remove it or name it in a 'from'")
 
 
-def _base(source: str) -> str:
-    return source.partition(".")[0]
+def _bases(entry: Entry) -> set[str]:
+    return {edge.partition(".")[0] for edge in entry.sources.values()}

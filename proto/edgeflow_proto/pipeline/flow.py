@@ -17,7 +17,8 @@ class Flow(msgspec.Struct, frozen=True):
     `shape` is the shape of one row (``(256, 3)`` for a window of three columns), ``None`` where only
     running tells. `columns` name the last axis. `rate` is rows per second and key, ``None`` if not
     stated. `inputs` are the inputs the rows come from (none: nothing is known of them); `key` is what
-    tells their sources apart, if anything; `domain` is the clock of their times.
+    tells their sources apart, if anything; `domain` is the clock of their times. A `prompt` row comes in
+    the same call as the last input row behind it; others wait for time to pass.
     """
 
     shape: tuple[int, ...] | None = None
@@ -27,6 +28,7 @@ class Flow(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...] = ()
     key: str | None = None
     domain: str = "arrival"
+    prompt: bool = True
 
     @property
     def size(self) -> int | None:

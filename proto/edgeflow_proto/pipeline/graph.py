@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from edgeflow_proto.pipeline.flow import Flow
-from edgeflow_proto.pipeline.kinds.base import InputKind, Intake, OutputKind, StepKind
+from edgeflow_proto.pipeline.kinds.base import Handling, InputKind, Intake, OutputKind, StepKind
 
 
 class InputNode(msgspec.Struct, frozen=True):
@@ -21,12 +21,13 @@ class InputNode(msgspec.Struct, frozen=True):
 
 
 class StepNode(msgspec.Struct, frozen=True):
-    """A step; `source` is the edge it reads (``window`` or ``alarm.raised``)."""
+    """A step; `sources` are the edges it reads (``window`` or ``alarm.raised``) by what it calls them."""
 
     name: str
     kind: str
     options: StepKind
-    source: str
+    sources: dict[str, str]
+    handling: Handling = Handling()
 
 
 class OutputNode(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ class Graph(msgspec.Struct, frozen=True):
         """Yield the steps and outputs that read an edge."""
         nodes: list[StepNode | OutputNode] = [*self.steps.values(), *self.outputs.values()]
         for node in nodes:
-            if node.source == edge:
+            if edge in (node.sources.values() if isinstance(node, StepNode) else (node.source,)):
                 yield node
 
     def capacity(self, name: str) -> int:

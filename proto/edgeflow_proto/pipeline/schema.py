@@ -15,7 +15,7 @@ import msgspec
 from edgeflow_proto.bundle import PIPELINE_NAME
 from edgeflow_proto.pipeline import units
 from edgeflow_proto.pipeline.explain import explain
-from edgeflow_proto.pipeline.kinds.base import DecoderKind, Intake, Kind, Role, kinds
+from edgeflow_proto.pipeline.kinds.base import DecoderKind, Handling, Intake, Kind, Role, kinds
 from edgeflow_proto.pipeline.load import Source, dotted
 from edgeflow_proto.pipeline.problem import Mistake, Path, Problem, near_miss, shown
 
@@ -27,6 +27,10 @@ _PARAM_NAME = re.compile(r"[A-Za-z_]\w*")
 _PARAM = re.compile(r"\$(\$?[A-Za-z_]\w*)")  # $$name is the text $name
 _SECTIONS: dict[str, Role] = {"inputs": "input", "steps": "step", "outputs": "output"}
 _INTAKE = frozenset(field.encode_name for field in msgspec.structs.fields(Intake))
+_HANDLING = frozenset(field.encode_name for field in msgspec.structs.fields(Handling))
+_COMMON: dict[Role, frozenset[str]] = {
+    "input": _INTAKE, "step": _HANDLING | {"from"}, "output": frozenset(("from",)),
+}  # fmt: skip
 _TOP = ("edgeflow", "name", "description", "params", *_SECTIONS)
 
 K = TypeVar("K", bound=msgspec.Struct)
@@ -72,8 +76,9 @@ class Entry(msgspec.Struct, frozen=True):
     options: Kind | None
     path: Path
     option_path: Path  # where the kind's options stand
-    source: str = ""
+    sources: dict[str, str] = {}  # edges by what the entry calls them
     intake: Intake | None = None
+    handling: Handling = Handling()
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -189,14 +194,14 @@ class Reader:
         if not isinstance(value, dict):
             self.report(path, f"expected a mapping, not {shown(value)}")
             return Entry(name, role, "", None, path, path)
-        common = _INTAKE if role == "input" else frozenset(("from",))
+        common = _COMMON[role]
         kind = self._kind(role, path, value, common)
         options = self._options(kinds(role)[kind], value[kind], (*path, kind), path) if kind else None
         option_path = (*path, kind) if kind else path
         if role != "input":
-            return Entry(name, role, kind or "", options, path, option_path, self._source(path, value))
+            return self._reader(Entry(name, role, kind or "", options, path, option_path), value)
         intake = self._intake(path, {key: value[key] for key in value if key in common})
-        return Entry(name, role, kind or "", options if intake else None, path, option_path, "", intake)
+        return Entry(name, role, kind or "", options if intake else None, path, option_path, intake=intake)
 
     def _kind(self, role: Role, path: Path, value: dict[str, Any], common: frozenset[str]) -> str | None:
         known = kinds(role)
@@ -212,16 +217,22 @@ class Reader:
             self.report(path, "no kind", near_miss("", known))
         return named[0] if len(named) == 1 else None
 
-    def _source(self, path: Path, value: dict[str, Any]) -> str:
-        source = value.get("from")
-        if isinstance(source, str) and source:
-            return source
-        self.report(
-            (*path, "from"),
-            "no 'from'" if source is None else "'from' is the name of one input or step",
-            where=path,
-        )
-        return ""
+    def _reader(self, entry: Entry, value: dict[str, Any]) -> Entry:
+        """Return a step or output with what it reads and how its failures are handled."""
+        common = {key: value[key] for key in value if key in _HANDLING} if entry.role == "step" else {}
+        handling = self.struct(Handling, common, entry.path, entry.path) or Handling()
+        sources = self._sources(entry, value.get("from"))
+        return msgspec.structs.replace(entry, sources=sources, handling=handling)
+
+    def _sources(self, entry: Entry, value: Any) -> dict[str, str]:
+        unsure = entry.role == "step" and entry.options is None  # what it may read is not known
+        least, most = getattr(entry.options, "sources", (1, MAX_ENTRIES if unsure else 1))
+        named = _named(value) if most > 1 or isinstance(value, str) else None
+        if named is None or not least <= len(named) <= most:
+            path = (*entry.path, "from")
+            self.report(path, "no 'from'" if value is None else _expected(least, most), where=entry.path)
+            return {}
+        return named
 
     def _options(self, kind: type[Kind], value: Any, path: Path, where: Path) -> Kind | None:
         if value is None:
@@ -299,6 +310,21 @@ class Reader:
         if self.params[match[1]] is _BROKEN:
             raise _BrokenParamError
         return self.params[match[1]]
+
+
+def _named(value: Any) -> dict[str, str] | None:
+    """Return edges by what the entry calls them, ``None`` where they are not texts that differ."""
+    texts = [*value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) and text for text in texts) or len({*texts}) < len(texts):
+        return None
+    return value if isinstance(value, dict) else {text: text for text in texts}
+
+
+def _expected(least: int, most: int) -> str:
+    if most == 1:
+        return "'from' is the name of one input or step"
+    names = f"from {least} to {most} inputs or steps, each once"
+    return f"'from' names {names}, in a list or a mapping" if least > 1 else f"'from' names {names}"
 
 
 _BROKEN: Any = object()  # in the place of a value whose mistake has been reported

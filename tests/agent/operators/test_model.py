@@ -36,7 +36,7 @@ def fed(tensor: Tensor, given: Tensor | None = None, **options: object) -> tuple
     """A model step over a recorded model."""
     model = Recorded(Signature((tensor,), (given or tensor,)))
     kind = Model(file="m.onnx", **options)  # type: ignore[arg-type]
-    context = StepContext("score", Flow(), {"": Flow()}, Path("nowhere"), lambda path, threads: model)
+    context = StepContext("score", {"in": Flow()}, {"": Flow()}, Path("nowhere"), lambda path, threads: model)
     return ModelStep(kind, context), model
 
 
@@ -140,7 +140,7 @@ def test_quantising_undoes_dequantising(scale: float, zero_point: int, stored: l
 )
 def test_models_that_cannot_be_fed_are_refused(inputs: tuple[Tensor, ...], output: Tensor, why: str) -> None:
     model = Recorded(Signature(inputs, (output,)))
-    context = StepContext("score", XY, {"": Flow()}, Path("nowhere"), lambda path, threads: model)
+    context = StepContext("score", {"in": XY}, {"": Flow()}, Path("nowhere"), lambda path, threads: model)
     with pytest.raises(ModelError, match=f"m.onnx.*{why}"):
         ModelStep(Model(file="m.onnx"), context)
 
@@ -152,6 +152,6 @@ def test_a_model_that_gives_another_number_of_rows_is_refused() -> None:
             return rows[:1]
 
     model = Short(Signature((FREE,), (FREE,)))
-    context = StepContext("score", XY, {"": Flow()}, Path("nowhere"), lambda path, threads: model)
+    context = StepContext("score", {"in": XY}, {"": Flow()}, Path("nowhere"), lambda path, threads: model)
     with pytest.raises(ValueError, match=r"m.onnx gave 1 rows for 2"):
         ModelStep(Model(file="m.onnx"), context)(rows(np.ones((2, 2), np.float32)))

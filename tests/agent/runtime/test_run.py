@@ -54,8 +54,8 @@ class Notes:
     def ran(self, step: str, rows: int, ns: int) -> None:
         self.calls.append((step, rows))
 
-    def failed(self, step: str, error: Exception, rows: int) -> None:
-        self.failures.append((step, str(error), rows))
+    def failed(self, step: str, error: Exception, rows: Batch) -> None:
+        self.failures.append((step, str(error), len(rows)))
 
 
 FLAWED = """

@@ -18,7 +18,7 @@ import msgspec
 from edgeflow_proto.bundle import Signature
 from edgeflow_proto.pipeline.flow import DTYPES, MAX_COLUMNS, Flow
 from edgeflow_proto.pipeline.problem import Mistake, near_miss, shown
-from edgeflow_proto.pipeline.units import Extent, Frequency
+from edgeflow_proto.pipeline.units import Duration, Extent, Frequency
 
 Role = Literal["input", "step", "output", "decoder"]
 Dtype = Literal[DTYPES]  # type: ignore[valid-type]
@@ -40,12 +40,16 @@ class Files(Protocol):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What a rule may look at besides its options: its own name and the bundle."""
+    """What a rule may look at besides its options: its own name, the bundle, and all that reaches it.
+
+    `upstreams` are the flows of all sources by what the step calls them, in the order named.
+    """
 
     entry: str
     pipeline: str
     files: Files
     signatures: Mapping[str, Signature]
+    upstreams: Mapping[str, Flow] = {}
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +72,7 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     max_keys: int = 256
     buffer: Extent | None = None
+    gaps: Literal["reset", "bridge"] = "reset"
     decode: DecoderKind | None = None
 
     @property
@@ -103,10 +108,21 @@ class InputKind(Kind, frozen=True, kw_only=True):
         return frozenset()
 
 
+class Handling(msgspec.Struct, frozen=True, kw_only=True):
+    """Options every step has: what becomes of rows it raises on, and how long one call of it may take."""
+
+    on_error: Literal["drop", "dead-letter", "stop"] = "drop"
+    latency_budget: Duration | None = None
+
+
 class StepKind(Kind, frozen=True, kw_only=True):
-    """A step. `ports` are its named results; one unnamed result when empty."""
+    """A step. `ports` are its named results; one unnamed result when empty.
+
+    `sources` is how many edges it reads, at least and at most.
+    """
 
     ports: ClassVar[tuple[str, ...]] = ()
+    sources: ClassVar[tuple[int, int]] = (1, 1)
 
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """Return the flow of each port (``""`` for the unnamed one); raises Mistake."""
