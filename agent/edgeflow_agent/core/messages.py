@@ -59,7 +59,7 @@ class WorkerReady(Message, frozen=True):
 
 
 class WorkerFailed(Message, frozen=True):
-    """The pipeline cannot be loaded; the worker exits."""
+    """The pipeline cannot be loaded, or one of its steps stopped it; the worker exits."""
 
     reason: str
 

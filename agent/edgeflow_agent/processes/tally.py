@@ -10,10 +10,13 @@ from edgeflow_agent.core.board import Counter, Slot, labelled
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.messages import StepFailed
+from edgeflow_proto.pipeline.graph import Graph
 
 TELL_NS = 10**9
 NOTICE_NS = 60 * 10**9
 MAX_TRACE = 4000
+MAX_LETTERS = 256  # between two commits
+MAX_VALUES = 64  # of a row in a dead letter
 
 
 class Tally:
@@ -22,8 +25,16 @@ class Tally:
     Port: `edgeflow_agent.runtime.run.Observer`.
     """
 
-    def __init__(self, slot: Slot, channel: Channel, steps: list[str], models: set[str]) -> None:
+    def __init__(self, slot: Slot, channel: Channel, graph: Graph, models: set[str]) -> None:
         self._channel = channel
+        steps = list(graph.steps)
+        budgets = {name: node.handling.latency_budget for name, node in graph.steps.items()}
+        self._budgets = {step: (budget, slot.counter(labelled("step_over_budget_total", step=step)))
+                         for step, budget in budgets.items() if budget is not None}  # fmt: skip
+        self._lettered = {
+            name for name, node in graph.steps.items() if node.handling.on_error == "dead-letter"
+        }
+        self._letters: list[dict[str, object]] = []
         self._rows = {step: slot.counter(labelled("step_rows_total", step=step)) for step in steps}
         self._ns = {step: slot.counter(labelled("step_ns_total", step=step)) for step in steps}
         self._inferences = {step: slot.counter(labelled("inferences_total", step=step)) for step in models}
@@ -40,17 +51,29 @@ class Tally:
         self._ns[step].add(ns)
         if step in self._inferences:
             self._inferences[step].add(rows)
+        if step in self._budgets and ns > self._budgets[step][0]:
+            self._budgets[step][1].add()
 
     def failed(self, step: str, error: Exception, rows: Batch) -> None:
         """Count rows that a failing step dropped; tell `agentd` of it at most once a second."""
         count = self._failures.get(step, (0, ""))[0] + len(rows)
         self._failures[step] = (count, f"{type(error).__name__}: {error}"[:500])
         self._errors[step].add(len(rows))
+        if step in self._lettered:
+            self._letters += _letters(step, error, rows.take(slice(max(0, MAX_LETTERS - len(self._letters)))))
         now = boottime_ns()
         if now - self._told_at >= TELL_NS:
             self._told_at = now
             trace = "".join(traceback.format_exception(error))[-MAX_TRACE:]
             self._channel.send(StepFailed(step, self._failures[step][1], trace, count))
+
+    def letters(self) -> list[dict[str, object]]:
+        """Return the dead letters since the last call: rows that a step failed on whose author wants them.
+
+        At most `MAX_LETTERS`; what more there were is in the counts of the step's failures alone.
+        """
+        letters, self._letters = self._letters, []
+        return letters
 
     def notices(self, now: int) -> Iterator[dict[str, object]]:
         """Yield what to tell as events: a step's first failure at once, later ones once a minute."""
@@ -59,3 +82,10 @@ class Tally:
             if count > told and now - at >= NOTICE_NS:
                 self._noticed[step] = (count, now)
                 yield {"step": step, "error": error, "rows_dropped": count}
+
+
+def _letters(step: str, error: Exception, rows: Batch) -> Iterator[dict[str, object]]:
+    reason = f"{type(error).__name__}: {error}"[:500]
+    for values, t, span in zip(rows.values, rows.t.tolist(), rows.span.tolist(), strict=True):
+        first = values.ravel()[:MAX_VALUES].tolist()
+        yield {"step": step, "reason": reason, "values": first, "rows": span, "t": t}

@@ -7,6 +7,7 @@ import os
 import selectors
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from edgeflow_agent.processes.effects import EffectSender
 from edgeflow_agent.processes.source import Caution, Source
 from edgeflow_agent.processes.tally import Tally
 from edgeflow_agent.runtime.plan import compile_plan
-from edgeflow_agent.runtime.run import Runtime
+from edgeflow_agent.runtime.run import Runtime, StepStoppedError
 from edgeflow_agent.store.journal import Journal
 from edgeflow_agent.store.ledger import Ledger
 from edgeflow_agent.table import TABLE
@@ -38,6 +39,8 @@ log = logging.getLogger("edgeflow.worker")
 MAX_ROWS = 1024  # of one call of the graph
 MAX_WAITING = 200_000  # events kept in memory while the disk refuses them
 IDLE_S = 0.5
+TICK_NS = 100_000_000
+SLACK_NS = 200_000_000  # how long after its time a row may come to its ring
 FAILED_EXIT = 3  # the pipeline could not be loaded, and `agentd` was told why
 
 
@@ -85,6 +88,7 @@ class Worker:
         self._queue = Queue()
         self._settled: tuple[int, ...] = ()
         self._decision = Histogram(self._slot, "decision")
+        self._ticked = 0
         self._selector = selectors.DefaultSelector()
         self._stopping = False
 
@@ -99,7 +103,8 @@ class Worker:
         start, graph = self._start, self._graph
         kinds = {node.kind for node in graph.steps.values()}
         plan = compile_plan(graph, bundle.folder, operators(kinds), load_model)
-        self._tally = Tally(self._slot, self._channel, list(graph.steps), set(bundle.models))
+        self._tally = Tally(self._slot, self._channel, graph, set(bundle.models))
+        self._plan = plan
         self._runtime = Runtime(plan, self._tally, time.perf_counter_ns)
         self._remembers = any(not operator.stateless for operator in plan.operators.values())
         self._ledger = Ledger(
@@ -133,7 +138,8 @@ class Worker:
         self._commit(last=True)
 
     def _patience(self) -> float:
-        return min(IDLE_S, self._start.commit_ns * 1e-9) if self._queue else IDLE_S
+        idle = TICK_NS * 1e-9 if self._plan.ticks else IDLE_S
+        return min(idle, self._start.commit_ns * 1e-9) if self._queue else idle
 
     def _hear(self) -> None:
         try:
@@ -196,11 +202,14 @@ class Worker:
 
     def _turn(self) -> None:
         """Run all rows that are there; commit or settle whenever it is time."""
+        now = clock.boottime_ns()
         for source in self._sources.values():
             while source.reader.poll() > 0:
                 self._read(source)
                 self._slot.beat()
                 self._rest()
+        if self._plan.ticks and now - self._ticked >= TICK_NS:
+            self._tick(now)
         self._effects.flush()
         self._rest()
 
@@ -218,15 +227,34 @@ class Worker:
             batch = _copied(batch)
         if not len(batch) or (self._remembers and not reader.intact(reader.position)):
             return
-        results = self._run(source, batch)
+        with self._standing():
+            results = self._run(source, batch)
         if not self._remembers and not reader.intact(reader.position):
             return
         reader.position += len(batch)
         source.rows.add(len(batch))
-        self._keep(results, int(batch.t[-1]))
+        self._decision.record(clock.boottime_ns() - int(batch.t[-1]))
+        self._keep(results)
         if careful:
             self._commit()
             self._caution.passed(source)
+
+    def _tick(self, now: int) -> None:
+        """Tell the steps that wait for time to pass how far it has come: all rows up to then are run."""
+        self._ticked = now
+        with self._standing():
+            results = self._runtime.tick(now - SLACK_NS)
+        self._keep(results)
+
+    @contextmanager
+    def _standing(self) -> Iterator[None]:
+        """Commit the state as it was before rows on which a step stops the pipeline."""
+        before = self._state() if self._plan.stops else None
+        try:
+            yield
+        except StepStoppedError:
+            self._commit(last=True, state=before)
+            raise
 
     def _run(self, source: Source, batch: Batch) -> list[tuple[str, Batch]]:
         """Run the graph over rows, stopping at each gap mark among them."""
@@ -263,10 +291,9 @@ class Worker:
         }
         self._tell("gap", "warning", data, t)
 
-    def _keep(self, results: list[tuple[str, Batch]], newest: int) -> None:
+    def _keep(self, results: list[tuple[str, Batch]]) -> None:
         """Queue events, hand over effects."""
         decided = clock.boottime_ns()
-        self._decision.record(decided - newest)
         for output, batch in results:
             if output in self._events:
                 self._queue.add(output, batch, decided)
@@ -283,6 +310,8 @@ class Worker:
         now = clock.boottime_ns()
         for data in self._tally.notices(now):
             self._tell("step.failed", "error", data, now)
+        for letter in self._tally.letters():
+            self._tell("deadletter", "error", letter, now)
         if self._queue:
             if self._ledger.due(now, self._start.commit_ns):
                 self._commit()
@@ -293,12 +322,12 @@ class Worker:
     def _positions(self) -> tuple[int, ...]:
         return tuple(source.reader.position for source in self._sources.values())
 
-    def _commit(self, *, last: bool = False) -> None:
+    def _commit(self, *, last: bool = False, state: bytes | None = None) -> None:
         """Commit what waits and the state behind it; what the disk refuses waits on, up to a bound."""
         queue = self._queue
         blocks = [*queue.notices, *self._blocks()]
         done, evicted = self._ledger.commit(
-            clock.boottime_ns(), blocks, self._state(), queue.decided, last=last
+            clock.boottime_ns(), blocks, state or self._state(), queue.decided, last=last
         )
         if not done:
             self._bound()
@@ -361,7 +390,12 @@ def main() -> int:
         log.exception("%s cannot be run", message.pipeline)
         channel.send(messages.WorkerFailed(f"{type(error).__name__}: {error}"))
         return FAILED_EXIT
-    worker.run()
+    try:
+        worker.run()
+    except StepStoppedError as error:  # it stands still at this row, and is tried again now and then
+        log.error("%s: %s", message.pipeline, error)
+        channel.send(messages.WorkerFailed(f"stopped, as its step asks for: {error}"))
+        return FAILED_EXIT
     return 0
 
 

@@ -54,6 +54,11 @@ class Plan:
         return any(operator.ticks for operator in self.operators.values())
 
     @cached_property
+    def stops(self) -> bool:
+        """Whether the pipeline ends where one of its steps raises."""
+        return any(step.stops for step in self.all_steps)
+
+    @cached_property
     def meets(self) -> bool:
         """Whether any step has to know how far its sources have come."""
         return any(len(step.sources) > 1 for steps in self.steps.values() for step in steps)
