@@ -14,6 +14,7 @@ from edgeflow_agent.models.load import load_model
 from edgeflow_tools.cli import edgeflow
 from edgeflow_tools.sim.bearing import as_sent
 from edgeflow_tools.sim.vibration import RATE, Bearing, vibration
+from tests.support.models import through
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RECORDING = EXAMPLES / "recordings" / "press-7.npy"
@@ -75,7 +76,7 @@ def test_the_onnx_file_computes_what_was_trained(tmp_path: Path) -> None:
     onnx_file.write_scorer(tmp_path / "m.onnx", layers, mean, std, 0.5)
     z = (x - mean) / std
     error = np.square(network.forward(layers, z) - z).mean(axis=1, keepdims=True)
-    given = load_model(tmp_path / "m.onnx").run(x.astype(np.float32), 0)
+    given = through(load_model(tmp_path / "m.onnx"), x.astype(np.float32))
     np.testing.assert_allclose(given, error / (error + 0.5), rtol=1e-5)
 
 
@@ -88,7 +89,7 @@ def test_the_tflite_file_computes_what_was_trained(tmp_path: Path) -> None:
     mean, std, x = rng.normal(0, 1, 8), rng.uniform(1, 2, 8), rng.normal(0, 3, (5, 8))
     folded = host.folded(layers, mean, std)
     tflite_file.write_classifier(tmp_path / "m.tflite", folded)
-    given = load_model(tmp_path / "m.tflite").run(x.astype(np.float32), 0)
+    given = through(load_model(tmp_path / "m.tflite"), x.astype(np.float32))
     np.testing.assert_allclose(
         given, host.softmax(network.forward(layers, (x - mean) / std)), rtol=1e-4, atol=1e-6
     )

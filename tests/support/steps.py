@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from edgeflow_agent.core.batch import Batch, Values
-from edgeflow_agent.core.ports import Model, Operator, OperatorFactory, StepContext
+from edgeflow_agent.core.ports import Model, ModelSetup, Operator, OperatorFactory, StepContext
 from edgeflow_agent.models.load import load_model
 from edgeflow_agent.operators.load import operators
 from edgeflow_agent.runtime.plan import Plan, PlannedStep, compile_plan
@@ -24,6 +24,7 @@ from edgeflow_proto.pipeline.kinds.base import Context, StepKind
 
 FIRST = 7 << 40  # sequence number of the first row: a ring of generation 7
 PERIOD_NS = 1_000_000
+_PLAIN = ModelSetup()
 XY = Flow((2,), "float32", ("x", "y"), inputs=("in",), key="machine")
 
 
@@ -48,8 +49,8 @@ def implementation(kind: str) -> OperatorFactory:
 
 
 @cache
-def loaded(path: Path, threads: int = 1) -> Model:
-    return load_model(path, threads)
+def loaded(path: Path, setup: ModelSetup = _PLAIN) -> Model:
+    return load_model(path, setup)
 
 
 def step(options: StepKind, upstream: Flow = XY, folder: Path = Path("nowhere")) -> Operator:

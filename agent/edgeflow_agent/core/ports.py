@@ -11,21 +11,33 @@ from edgeflow_agent.core.batch import Batch, Values
 from edgeflow_proto.bundle import Signature
 from edgeflow_proto.pipeline.flow import Flow
 
+Feeds = Mapping[str, Values]  # a model's inputs by name
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSetup:
+    """How a model is to be set up; `provider` executes it (``None``: as its runtime prefers)."""
+
+    threads: int = 1
+    provider: str | None = None  # cpu, xnnpack, cuda or tensorrt
+    required: bool = False  # refused where another executes it
+
 
 class Model(Protocol):
     """A loaded model. Not thread-safe; never unloaded within a process (runtimes crash on it)."""
 
     signature: Signature
+    provider: str  # what executes it: the one asked for, or where that is absent another
 
-    def run(self, rows: Values, output: int) -> Values:
-        """Run the model on ``(n, *input shape)`` of the model's own input dtype.
+    def run(self, feeds: Feeds, outputs: Sequence[str]) -> list[Values]:
+        """Run the model on all its inputs, each of the shape and dtype of its signature.
 
-        Returns output number `output` as ``(n, *output shape)``, an array of its own that stays valid.
-        Raises RuntimeError when the runtime refuses.
+        Returns the outputs named, in that order: arrays of their own that stay valid. Raises RuntimeError
+        or ValueError when the runtime refuses, KeyError when an input is not fed.
         """
 
 
-ModelLoader = Callable[[Path, int], Model]  # file, threads; raises ModelError
+ModelLoader = Callable[[Path, ModelSetup], Model]  # raises ModelError
 
 
 class ModelError(ValueError):

@@ -7,28 +7,33 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from edgeflow_agent.core.ports import Model, ModelError
+from edgeflow_agent.core.ports import Model, ModelError, ModelLoader, ModelSetup
 from edgeflow_proto.bundle import Signature
 
 GROUP = "edgeflow.models"
 
+_PLAIN = ModelSetup()
 _kept: list[Model] = []  # taking a model down can take the process with it
 
 
 @cache
-def _formats() -> dict[str, Callable[[], Callable[[Path, int], Model]]]:
+def _formats() -> dict[str, Callable[[], ModelLoader]]:
     return {point.name: point.load for point in entry_points(group=GROUP)}
 
 
-def load_model(path: Path, threads: int = 1) -> Model:
+def load_model(path: Path, setup: ModelSetup = _PLAIN) -> Model:
     """Load a model, which stays loaded until the process ends; raises ModelError naming the file and why."""
     runtime = _formats().get(path.suffix.removeprefix("."))
     if runtime is None:
         raise ModelError(f"{path.name}: no runtime for this format (known: {', '.join(sorted(_formats()))})")
     if not path.is_file():
         raise ModelError(f"{path.name}: no such file")
-    model = runtime()(path, threads)
+    model = runtime()(path, setup)
     _kept.append(model)
+    if setup.required and model.provider != setup.provider:
+        raise ModelError(
+            f"{path.name}: needs {setup.provider}, but only {model.provider} is here to execute it"
+        )
     return model
 
 

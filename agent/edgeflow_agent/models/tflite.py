@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeflow_agent.core.batch import Values
-from edgeflow_agent.core.ports import ModelError
+from edgeflow_agent.core.ports import Feeds, ModelError, ModelSetup
 from edgeflow_proto.bundle import Signature, Tensor
 
 LOT = 32  # rows worth making room for, which takes as long as some inferences
@@ -25,66 +26,95 @@ class TfliteModel:
     batch is free and then fails on two rows counts as one for single rows.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, setup: ModelSetup) -> None:
         with _quiet():
-            self._interpreter = _open(path, threads)
+            self._interpreter = _open(path, setup)
             self._lot = LOT if _batches(self._interpreter) else 1
             if self._lot == 1:  # the attempt may have left anything behind
-                self._interpreter = _open(path, threads)
+                self._interpreter = _open(path, setup)
         fed, given = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self.signature = Signature(
             tuple(_tensor(detail, self._lot > 1) for detail in fed),
             tuple(_tensor(detail, self._lot > 1) for detail in given),
         )
-        self._fed: int = fed[0]["index"]
-        self._given: list[int] = [detail["index"] for detail in given]
-        self._shape: tuple[int, ...] = ()  # of the rows there is room for
+        self.provider = _provider(self._interpreter)
+        self._fed: dict[str, int] = {detail["name"]: detail["index"] for detail in fed}
+        self._given: dict[str, int] = {detail["name"]: detail["index"] for detail in given}
+        self._shapes: list[tuple[int, ...]] = []  # of the inputs there is room for
 
-    def run(self, rows: Values, output: int) -> Values:
-        """Return one output for rows of the one input; raises RuntimeError or ValueError."""
-        if len(rows) == 1:
-            return self._invoke(rows, output)
+    def run(self, feeds: Feeds, outputs: Sequence[str]) -> list[Values]:
+        """Return the outputs named; raises RuntimeError or ValueError, KeyError for an input not fed."""
+        rows = next(iter(feeds.values()))
+        if self._lot == 1 or len(rows) == 1:
+            return self._invoke(feeds, outputs)
+        (name,) = self._fed
         whole = len(rows) - len(rows) % self._lot
         lots = [rows[start : start + self._lot] for start in range(0, whole, self._lot)]
         singles = [rows[row : row + 1] for row in range(whole, len(rows))]
-        return np.concatenate([self._invoke(part, output) for part in lots + singles])
+        parts = [self._invoke({name: part}, outputs) for part in lots + singles]
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
-    def _invoke(self, rows: Values, output: int) -> Values:
-        if rows.shape != self._shape:
-            self._shape = ()
-            _make_room(self._interpreter, rows.shape)
-            self._shape = rows.shape
-        self._interpreter.set_tensor(self._fed, rows)
-        self._interpreter.invoke()
-        result: Values = self._interpreter.get_tensor(self._given[output])
-        return result
+    def _invoke(self, feeds: Feeds, outputs: Sequence[str]) -> list[Values]:
+        interpreter = self._interpreter
+        shapes = [feeds[name].shape for name in self._fed]
+        if shapes != self._shapes:
+            self._make_room(shapes)
+        for name, index in self._fed.items():
+            interpreter.set_tensor(index, feeds[name])
+        interpreter.invoke()
+        return [interpreter.get_tensor(self._given[name]) for name in outputs]
+
+    def _make_room(self, shapes: list[tuple[int, ...]]) -> None:
+        self._shapes = []
+        for index, shape in zip(self._fed.values(), shapes, strict=True):
+            self._interpreter.resize_tensor_input(index, shape)
+        self._interpreter.allocate_tensors()
+        self._shapes = shapes
 
 
-def _open(path: Path, threads: int) -> Any:
+def _open(path: Path, setup: ModelSetup) -> Any:
     """Return an interpreter with room for the model's own shapes; raises ModelError."""
-    interpreter = _interpreter_class(path)
+    library = _library(path)
+    kernels = library.OpResolverType
+    chosen = kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES if setup.provider == "cpu" else kernels.AUTO
     try:
-        opened = interpreter(model_path=str(path), num_threads=threads)
+        opened = library.Interpreter(
+            model_path=str(path), num_threads=setup.threads, experimental_op_resolver_type=chosen
+        )
+        _check_ends(opened)
         opened.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{path.name}: {_reason(str(error))}") from error
     return opened
 
 
-def _interpreter_class(path: Path) -> Any:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
+def _check_ends(interpreter: Any) -> None:
+    """Raise ValueError for ends that rows cannot be; to make room for such may abort the process."""
+    for details in (interpreter.get_input_details(), interpreter.get_output_details()):
+        names = [detail["name"] for detail in details]
+        if len(set(names)) < len(names):
+            raise ValueError(f"several inputs or outputs have one name: {', '.join(names)}")
+        for detail in details:
+            scales = len(detail["quantization_parameters"]["scales"])
+            if scales > 1:
+                raise ValueError(
+                    f"{detail['name']} is quantised per channel ({scales} scales), not as a whole"
+                )
+
+
+def _library(path: Path) -> Any:
+    for name in ("ai_edge_litert", "tflite_runtime"):
         try:
-            from tflite_runtime.interpreter import Interpreter
+            return import_module(f"{name}.interpreter")
         except ImportError:
-            raise ModelError(f"{path.name}: neither ai-edge-litert nor tflite-runtime is installed") from None
-    return Interpreter
+            continue
+    raise ModelError(f"{path.name}: neither ai-edge-litert nor tflite-runtime is installed")
 
 
-def _make_room(interpreter: Any, shape: tuple[int, ...]) -> None:
-    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
-    interpreter.allocate_tensors()
+def _provider(interpreter: Any) -> str:
+    """Return what executes the model. No public call tells; the list of its ops has the delegate in it."""
+    delegated = any(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details())
+    return "xnnpack" if delegated else "cpu"
 
 
 def _batches(interpreter: Any) -> bool:
@@ -93,7 +123,8 @@ def _batches(interpreter: Any) -> bool:
     if len(fed) != 1 or len(fed[0]["shape"]) == 0 or fed[0]["shape_signature"][0] != -1:
         return False
     try:
-        _make_room(interpreter, (2, *fed[0]["shape"][1:]))
+        interpreter.resize_tensor_input(fed[0]["index"], (2, *fed[0]["shape"][1:]))
+        interpreter.allocate_tensors()
         interpreter.invoke()
     except (RuntimeError, ValueError):
         return False

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch, Values
-from edgeflow_agent.core.ports import ModelError, Operator, StepContext
+from edgeflow_agent.core.ports import ModelError, ModelSetup, Operator, StepContext
 from edgeflow_proto.bundle import Signature, Tensor
 from edgeflow_proto.pipeline.flow import DTYPES
 from edgeflow_proto.pipeline.kinds.base import default_columns
@@ -26,10 +26,10 @@ class ModelStep(Operator):
     """
 
     def __init__(self, options: model.Model, context: StepContext) -> None:
-        self._model = context.load_model(context.folder / options.file, options.threads)
+        self._model = context.load_model(context.folder / options.file, ModelSetup(options.threads))
         self._options, self._entry = options, context.name
         self._input, self._output = _ends(options, self._model.signature)
-        self._number = self._model.signature.outputs.index(self._output)
+        self._name_in, self._names_out = self._input.name, (self._output.name,)
         self._dtype = np.dtype(self._input.dtype)
         self._most = _lot(self._input)
         self._rows_in: tuple[int, ...] = ()  # as they come, as the model takes them, as it gives them
@@ -41,13 +41,14 @@ class ModelStep(Operator):
         """Return what the model makes of the rows; raises ValueError or RuntimeError."""
         values = self._fed(batch.values)
         if len(values) <= self._most:
-            result = self._model.run(values, self._number)
+            result = self._run(values)
         else:
             starts = range(0, len(values), self._most)
-            result = np.concatenate(
-                [self._model.run(values[i : i + self._most], self._number) for i in starts]
-            )
+            result = np.concatenate([self._run(values[i : i + self._most]) for i in starts])
         return {"": batch.having(self._read(result, len(batch)), self._columns)}
+
+    def _run(self, values: Values) -> Values:
+        return self._model.run({self._name_in: values}, self._names_out)[0]
 
     def _fed(self, values: Values) -> Values:
         """Return rows as the model takes them."""

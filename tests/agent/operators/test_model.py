@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeflow_agent.core.batch import Batch, Values
-from edgeflow_agent.core.ports import ModelError, Operator, StepContext
+from edgeflow_agent.core.ports import Feeds, ModelError, Operator, StepContext
 from edgeflow_agent.operators.model import MAX_ROWS, ModelStep, dequantised, quantised
 from edgeflow_proto.bundle import Signature, Tensor
 from edgeflow_proto.pipeline.flow import Flow
@@ -25,18 +26,20 @@ class Recorded:
     """A model that doubles what it is fed and remembers how it was."""
 
     signature: Signature
+    provider: str = "cpu"
     calls: list[Values] = field(default_factory=list)
 
-    def run(self, rows: Values, output: int) -> Values:
+    def run(self, feeds: Feeds, outputs: Sequence[str]) -> list[Values]:
+        (rows,) = feeds.values()
         self.calls.append(rows)
-        return rows * 2
+        return [rows * 2]
 
 
 def fed(tensor: Tensor, given: Tensor | None = None, **options: object) -> tuple[Operator, Recorded]:
     """A model step over a recorded model."""
     model = Recorded(Signature((tensor,), (given or tensor,)))
     kind = Model(file="m.onnx", **options)  # type: ignore[arg-type]
-    context = StepContext("score", {"in": Flow()}, {"": Flow()}, Path("nowhere"), lambda path, threads: model)
+    context = StepContext("score", {"in": Flow()}, {"": Flow()}, Path("nowhere"), lambda path, setup: model)
     return ModelStep(kind, context), model
 
 
@@ -140,7 +143,7 @@ def test_quantising_undoes_dequantising(scale: float, zero_point: int, stored: l
 )
 def test_models_that_cannot_be_fed_are_refused(inputs: tuple[Tensor, ...], output: Tensor, why: str) -> None:
     model = Recorded(Signature(inputs, (output,)))
-    context = StepContext("score", {"in": XY}, {"": Flow()}, Path("nowhere"), lambda path, threads: model)
+    context = StepContext("score", {"in": XY}, {"": Flow()}, Path("nowhere"), lambda path, setup: model)
     with pytest.raises(ModelError, match=f"m.onnx.*{why}"):
         ModelStep(Model(file="m.onnx"), context)
 
@@ -148,10 +151,10 @@ def test_models_that_cannot_be_fed_are_refused(inputs: tuple[Tensor, ...], outpu
 def test_a_model_that_gives_another_number_of_rows_is_refused() -> None:
     @dataclass
     class Short(Recorded):
-        def run(self, rows: Values, output: int) -> Values:
-            return rows[:1]
+        def run(self, feeds: Feeds, outputs: Sequence[str]) -> list[Values]:
+            return [rows[:1] for rows in feeds.values()]
 
     model = Short(Signature((FREE,), (FREE,)))
-    context = StepContext("score", {"in": XY}, {"": Flow()}, Path("nowhere"), lambda path, threads: model)
+    context = StepContext("score", {"in": XY}, {"": Flow()}, Path("nowhere"), lambda path, setup: model)
     with pytest.raises(ValueError, match=r"m.onnx gave 1 rows for 2"):
         ModelStep(Model(file="m.onnx"), context)(rows(np.ones((2, 2), np.float32)))
