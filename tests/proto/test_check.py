@@ -26,7 +26,7 @@ HEAD = "edgeflow: 1\nname: p\n"
 def test_the_graph_of_the_example() -> None:
     graph = graph_in_memory(BEARING)
     assert list(graph.steps) == ["window", "features", "score", "alarm"]
-    assert graph.steps["window"].options == Window(size=256, hop=64)
+    assert graph.steps["window"].options == Window(size=Extent(256), hop=Extent(64))
     assert graph.steps["alarm"].options == Threshold(above=0.8, clear=0.6, hold=Extent(rows=3))
     assert graph.outputs["anomaly"].options == Event(
         type="bearing.anomaly", severity="warning", data=["score"]
@@ -103,7 +103,7 @@ def test_parameters_stand_for_values_anywhere_in_the_options() -> None:
     text += "outputs: {o: {from: w, event: }, p: {from: s, mqtt: {topic: t, payload: $payload}}}\n"
     text = text.replace("$payload", "{a: [$n], b: $$n, c: $5}")
     graph = graph_in_memory(text)
-    assert graph.steps["w"].options == Window(size=4)
+    assert graph.steps["w"].options == Window(size=Extent(4))
     assert graph.flows["s"].columns == ("x",)
     assert graph.outputs["p"].options == Mqtt(topic="t", payload={"a": [4], "b": "$n", "c": "$5"})
 

@@ -49,7 +49,7 @@ def test_quantities_are_read(kind: type, text: Any, value: Any) -> None:
         (Frequency, "5 khz", "expected a rate such as 100 Hz or 1 kHz, not '5 khz'"),
         (Frequency, "1e308 kHz", "1e308 kHz is out of range: 1e-06 to 1e+09 Hz"),
         (Frequency, "1e-300 Hz", "1e-300 Hz is out of range: 1e-06 to 1e+09 Hz"),
-        (Extent, 0, "expected 1 to 1e+12 whole rows, not '0 rows'"),
+        (Extent, 0, "expected 1 to 1e+12 whole rows, not 0"),
         (Extent, "1.5 rows", "expected 1 to 1e+12 whole rows, not '1.5 rows'"),
         (Extent, "1e999 rows", "expected 1 to 1e+12 whole rows, not '1e999 rows'"),
         (Extent, "0 s", "expected a number of rows or a duration such as 2s, not '0 s'"),

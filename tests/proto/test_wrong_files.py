@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgeflow_proto.pipeline.kinds.base import kinds
 from tests.support.documents import problems_of
 
 HEAD = "edgeflow: 1\nname: p\n"
@@ -46,18 +47,20 @@ KINDS = [  # entries, their kinds and options
     (HEAD + INPUT + "steps:\n  w: {from: accel, windw: 256}\n" + EVENT,
      "6:20: steps.w: unknown option 'windw' (did you mean 'window'?)"),
     (HEAD + INPUT + "steps:\n  w: {from: accel}\n" + EVENT,
-     "6:3: steps.w: no kind (known: filter, model, python, select, stats, threshold, window)"),
+     f"6:3: steps.w: no kind (known: {', '.join(sorted(kinds('step')))})"),
     (HEAD + INPUT + "steps:\n  w: {from: accel, window: 3, select: [x]}\n" + EVENT,
      "6:31: steps.w: 2 kinds: window and select (one entry, one kind)"),
     (HEAD + INPUT + "steps:\n  w: {from: accel, window: {size: big, hop: 2.5, hopp: 3}}\n" + EVENT,
-     "6:29: steps.w: size: expected a whole number, not 'big'\n"
-     "6:40: steps.w: hop: expected a whole number, not 2.5\n"
+     "6:29: steps.w: size: expected a number of rows or a duration such as 2s, not 'big'\n"
+     "6:40: steps.w: hop: expected a number of rows or a duration such as 2s, with its unit, not 2.5\n"
      "6:50: steps.w: unknown option 'hopp' (did you mean 'hop'?)"),
     (HEAD + INPUT + "steps:\n  w: {from: accel, window: {hop: 2}}\n" + EVENT,
      "6:20: steps.w: 'size' is missing"),
     (HEAD + INPUT + "steps:\n  w: {from: accel, threshold: 3}\n" + RAISED,
      "6:20: steps.w: the options of 'threshold' are a mapping"),
     (HEAD + INPUT + "steps:\n  w: {from: accel, window: 0}\n" + EVENT,
+     "6:20: steps.w: size: expected 1 to 1e+12 whole rows, not 0"),
+    (HEAD + INPUT + "steps:\n  w: {from: accel, window: 2000000}\n" + EVENT,
      "6:20: steps.w: size: must be between 1 and 1000000 rows"),
     (HEAD + INPUT + WINDOW + "outputs:\n  out: {from: w, event: {severity: wrning, data: x}}\n",
      "8:26: outputs.out: severity: 'wrning' is not one of info, warning, error, critical "

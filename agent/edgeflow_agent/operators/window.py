@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,17 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from edgeflow_agent.core.batch import Batch, Int64s, Rows, Values
+from edgeflow_agent.core.batch import Batch, Int64s, Keys, Rows, Values
 from edgeflow_agent.core.ports import Operator, StepContext
 from edgeflow_agent.operators.keys import by_key
 from edgeflow_proto.pipeline.kinds.steps import shape
+from edgeflow_proto.pipeline.units import Extent
 
 _ROOM_BYTES = 1 << 16  # how much a buffer holds beyond what it needs, so that rows are seldom moved
 _ROOM_ROWS = 256
 
 
 class Window(Operator):
-    """The last `size` rows of a key, every `hop` rows, first when there are that many.
+    """The last `size` rows of a key, every `hop` rows, first when there are that many (padded: `hop`).
 
     ``(n, *row)`` → ``(k, size, *row)``, read-only views of the rows kept here (a copy when several keys
     have windows in one call). A window has time and key of its last row, and spans from its first row's first
@@ -29,7 +31,8 @@ class Window(Operator):
     stateless: ClassVar[bool] = False
 
     def __init__(self, options: shape.Window, context: StepContext) -> None:
-        self._size, self._hop = options.size, options.step
+        self._size, self._hop = options.rows(context.upstream.rate)
+        self._pad = options.pad is not None
         self._form: tuple[tuple[int, ...], npt.DTypeLike] | None = None
         self._stretches: dict[int, _Stretch] = {}
 
@@ -37,13 +40,16 @@ class Window(Operator):
         """Take rows in; return the windows they complete."""
         self._check_form(batch.values)
         parts = []
-        for key, rows in by_key(batch.key):
-            stretch = self._stretches.get(key) or self._begin(key, batch.values, batch.span[:, ::2])
+        for key, rows in self._groups(batch.key):
+            stretch = self._stretches.get(key) or self._begin(key, batch.values, batch.span[rows, ::2])
             if part := stretch.push(batch.values[rows], batch.span[rows, ::2], rows):
                 parts.append(part)
         if not parts:
             return {}
         return {"": _windows(batch, parts[0] if len(parts) == 1 else _merged(parts))}
+
+    def _groups(self, key: Keys) -> Iterator[tuple[int, Rows | slice]]:
+        return by_key(key)
 
     def _check_form(self, values: Values) -> None:
         form = (values.shape[1:], values.dtype)
@@ -53,8 +59,10 @@ class Window(Operator):
             self._form = form
 
     def _begin(self, key: int, like: Values, first: Int64s) -> _Stretch:
-        self._stretches[key] = _Stretch(self._size, self._hop, like, first.shape[1])
-        return self._stretches[key]
+        stretch = self._stretches[key] = _Stretch(self._size, self._hop, like, first.shape[1])
+        if self._pad:
+            stretch.pad(like, first)
+        return stretch
 
     def gap(self) -> None:
         """No window straddles a gap: each key begins anew."""
@@ -106,6 +114,12 @@ class _Stretch:
         """The rows that windows to come begin in; none where `hop` leaves rows out."""
         return slice(self._end - max(0, self._size - self._due), self._end)
 
+    def pad(self, like: Values, first: Int64s) -> None:
+        """Put zeros before the first row, so that `hop` rows make the first window."""
+        rows = self._size - self._hop
+        self._append(np.zeros((rows, *like.shape[1:]), like.dtype), np.repeat(first[:1], rows, axis=0))
+        self._due = self._hop
+
     def push(self, values: Values, first: Int64s, rows: Rows | slice) -> _Part | None:
         """Take rows in, which stand at `rows` in the call."""
         count = len(values)
@@ -146,8 +160,19 @@ class _Stretch:
         return self._due, self._rows[self._kept], self._first[self._kept]
 
     def restore(self, due: int, values: Values, first: Int64s) -> None:
+        self._end = 0
         self._append(values, first)
         self._due = due
+
+
+class Lot(Window):
+    """Every `size` rows, whatever their keys: ``(n, *row)`` → ``(k, size, *row)``; see `Window`."""
+
+    def __init__(self, options: shape.Batch, context: StepContext) -> None:
+        super().__init__(shape.Window(size=Extent(rows=options.size)), context)
+
+    def _groups(self, key: Keys) -> Iterator[tuple[int, Rows | slice]]:
+        yield 0, slice(None)
 
 
 def _merged(parts: list[_Part]) -> _Part:

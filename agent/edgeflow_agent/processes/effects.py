@@ -52,7 +52,9 @@ def _rows(batch: Batch, names: list[str] | None, key_name: Callable[[int], str])
         columns = {"values": batch.values.tolist()}
     else:
         columns = {name: batch.column(name).tolist() for name in names or batch.columns}
+    # The number that tells effects done from new ones: rows of several inputs have only their time in common.
+    number = batch.span[:, 1] if batch.span.shape[1] == 2 else batch.t
     for i, (row, t, key) in enumerate(
-        zip(batch.span[:, 1].tolist(), batch.t.tolist(), batch.key.tolist(), strict=True)
+        zip(number.tolist(), batch.t.tolist(), batch.key.tolist(), strict=True)
     ):
         yield EffectRow(row, t, key_name(key), {name: values[i] for name, values in columns.items()})

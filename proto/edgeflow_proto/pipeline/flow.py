@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
@@ -18,7 +19,8 @@ class Flow(msgspec.Struct, frozen=True):
     running tells. `columns` name the last axis. `rate` is rows per second and key, ``None`` if not
     stated. `inputs` are the inputs the rows come from (none: nothing is known of them); `key` is what
     tells their sources apart, if anything; `domain` is the clock of their times. A `prompt` row comes in
-    the same call as the last input row behind it; others wait for time to pass.
+    the same call as the last input row behind it; others wait for time to pass. `timely` rows come in the
+    order of their times.
     """
 
     shape: tuple[int, ...] | None = None
@@ -29,6 +31,7 @@ class Flow(msgspec.Struct, frozen=True):
     key: str | None = None
     domain: str = "arrival"
     prompt: bool = True
+    timely: bool = True
 
     @property
     def size(self) -> int | None:
@@ -45,3 +48,12 @@ class Flow(msgspec.Struct, frozen=True):
     ) -> Flow:
         """Return the flow of a step: another form of row, same inputs, key and clock."""
         return msgspec.structs.replace(self, shape=shape, dtype=dtype, columns=columns, rate=rate)
+
+
+def in_step(flows: Sequence[Flow]) -> bool:
+    """Whether flows can be put in one order by the rows of the one input they all come from."""
+    return (
+        len({flow.inputs for flow in flows}) == 1
+        and len(flows[0].inputs) == 1
+        and all(flow.prompt for flow in flows)
+    )

@@ -63,6 +63,7 @@ class Graph(msgspec.Struct, frozen=True):
         if intake.buffer is not None:
             extent = intake.buffer
             return extent.rows or max(1, round((extent.ns or 0) * 1e-9 * rate))
-        windows = (getattr(node.options, "size", 0) for node in self.readers(name))
+        steps = (node.options for node in self.readers(name) if isinstance(node, StepNode))
+        windows = (options.history(intake.rate) for options in steps)
         keys = intake.max_keys if intake.key else 1
         return max(16, round(10 * rate), 4 * max(windows, default=0) * min(keys, 16))

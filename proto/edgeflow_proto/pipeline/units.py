@@ -83,6 +83,7 @@ class Extent:
     def parse(cls, value: Any) -> Extent:
         """Read an extent; raises ValueError saying what an extent looks like."""
         expected = "a number of rows or a duration such as 2s"
+        given = value
         if isinstance(value, int) and not isinstance(value, bool):
             value = f"{value} rows"
         rows = _amount(value, _ROWS, expected)
@@ -92,7 +93,7 @@ class Extent:
                 raise _unexpected(value, expected)
             return cls(ns=int(ns))
         if not 1 <= rows <= _MOST_ROWS or rows != int(rows):
-            raise ValueError(f"expected 1 to {_MOST_ROWS:g} whole rows, not {shown(value)}")
+            raise ValueError(f"expected 1 to {_MOST_ROWS:g} whole rows, not {shown(given)}")
         return cls(rows=int(rows))
 
 

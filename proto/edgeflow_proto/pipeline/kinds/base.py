@@ -128,6 +128,10 @@ class StepKind(Kind, frozen=True, kw_only=True):
         """Return the flow of each port (``""`` for the unnamed one); raises Mistake."""
         raise NotImplementedError
 
+    def history(self, rate: float | None) -> int:
+        """Rows of one key it looks at together, where rows come at `rate`: rings have room for them."""
+        return 1
+
 
 class OutputKind(Kind, frozen=True, kw_only=True):
     """An end of the graph. `effect` says whether `io` carries it out."""
