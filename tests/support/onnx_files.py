@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,17 @@ def doubled(path: Path, width: int, dtype: str) -> Path:
     return _write(path, "Add", np.zeros((width, width), dtype), "n")
 
 
+def summing(path: Path, width: int = 2) -> Path:
+    """Write a model of carried state: ``total = x + sum``, ``y = total * gain``, each ``(1, width)``."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed (make dev)")
+    make, one = onnx.helper, onnx.TensorProto.FLOAT
+    ends = {name: make.make_tensor_value_info(name, one, [1, width]) for name in ("x", "sum", "total", "y")}
+    ends["gain"] = make.make_tensor_value_info("gain", one, [])
+    nodes = [make.make_node("Add", ["x", "sum"], ["total"]), make.make_node("Mul", ["total", "gain"], ["y"])]
+    inputs, outputs = [ends["gain"], ends["x"], ends["sum"]], [ends["total"], ends["y"]]
+    return _saved(path, make.make_graph(nodes, "g", inputs, outputs))
+
+
 def _write(path: Path, op: str, weights: Values, batch: int | str) -> Path:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed (make dev)")
     make = onnx.helper
@@ -32,6 +44,12 @@ def _write(path: Path, op: str, weights: Values, batch: int | str) -> Path:
     ]
     second, constants = ("w", [onnx.numpy_helper.from_array(weights, "w")]) if op == "MatMul" else ("x", [])
     graph = make.make_graph([make.make_node(op, ["x", second], ["y"])], "g", ends[:1], ends[1:], constants)
+    return _saved(path, graph)
+
+
+def _saved(path: Path, graph: Any) -> Path:
+    from onnx import helper as make
+
     model = make.make_model(graph, opset_imports=[make.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
     path.write_bytes(model.SerializeToString())
     return path

@@ -78,6 +78,7 @@ class Operator:
     """
 
     stateless: ClassVar[bool] = True  # a failing call may be repeated row by row
+    notices: tuple[str, ...] = ()  # what people should be told when it is set up, not quite as asked for
     ticks: bool = False  # whether time alone makes it give rows
 
     def __call__(self, batch: Batch) -> dict[str, Batch]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
+import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgeflow_agent.models.load import read_signature
+from edgeflow_agent.operators.tensors import dequantised
 from edgeflow_agent.runtime.run import Runtime
 from tests.support.steps import cut, pipeline, rows, run
 
@@ -74,21 +78,90 @@ def test_the_anomaly_score_is_the_published_one(
     np.testing.assert_array_equal(came["model"].span, came["window"].span)
 
 
+@pytest.mark.parametrize(
+    ("plain", "integer", "scale"),
+    [
+        ("kws_ref_model_float32", "kws_ref_model", 50),
+        ("pretrainedResnet", "pretrainedResnet_quant", 255),
+        ("vww_96_float", "vww_96_int8", 1),
+    ],
+)
+def test_float_rows_go_through_a_model_and_its_quantised_form_alike(
+    tmp_path: Path, tiny: Path, plain: str, integer: str, scale: float
+) -> None:
+    shape = list(read_signature(tiny / "models" / f"{plain}.tflite").inputs[0].shape[1:])
+    frames = np.random.default_rng(3).uniform(0, scale, (3, *shape)).astype(np.float32)
+    text = f"""
+inputs:
+  in: {{mqtt: frames, shape: {shape}}}
+steps:
+  plain: {{from: in, model: {beside(tmp_path, tiny / "models" / f"{plain}.tflite")}}}
+  integer: {{from: in, model: {beside(tmp_path, tiny / "models" / f"{integer}.tflite")}}}
+outputs:
+  one: {{from: plain, event: seen}}
+  two: {{from: integer, event: seen}}
+"""
+    came = run(lambda: pipeline(tmp_path, text), [rows(frames, columns=None)])
+    np.testing.assert_allclose(came["one"].values.sum(axis=1), 1, atol=1e-3)
+    np.testing.assert_allclose(came["one"].values, came["two"].values, atol=0.3)
+
+
+def test_the_streaming_wake_word_model_runs_on_whole_numbers_and_on_floats(
+    tmp_path: Path, tiny: Path
+) -> None:
+    text = f"""
+inputs:
+  in: {{mqtt: features, shape: [30, 1, 40], dtype: %s}}
+steps:
+  word: {{from: in, model: {beside(tmp_path, tiny / "models" / "str_ww_ref_model.tflite")}}}
+outputs:
+  out: {{from: word, event: seen}}
+"""
+    stored = np.random.default_rng(5).integers(-128, 128, (2, 30, 1, 40)).astype(np.int8)
+    raw = run(lambda: pipeline(tmp_path, text % "int8"), [rows(stored, columns=None)])["out"]
+    tensor = read_signature(tmp_path / "str_ww_ref_model.tflite").inputs[0]
+    real = dequantised(stored, tensor)
+    came = run(lambda: pipeline(tmp_path, text % "float32"), [rows(real, columns=None)])["out"]
+    np.testing.assert_array_equal(raw.values, came.values)
+    np.testing.assert_allclose(raw.values.sum(axis=1), 1, atol=0.02)
+
+
+def test_voice_activity_is_what_the_authors_published(tmp_path: Path, test_data: Path) -> None:
+    folder = test_data / "silero-vad"
+    published = json.loads((folder / "expected_probs_first312chunks.json").read_text())
+    with wave.open(str(folder / "test_first10s.wav")) as recording:
+        samples = np.frombuffer(recording.readframes(512 * len(published)), "<i2")
+    heard = np.pad(samples.astype(np.float32) / 32768, (64, 0))  # 64 samples of context before each chunk
+    chunks = np.lib.stride_tricks.sliding_window_view(heard, 576)[::512]
+    model = beside(tmp_path, folder / "silero_vad_16k_op15.onnx")
+    text = f"""
+inputs:
+  in: {{mqtt: speech, shape: [576]}}
+steps:
+  voice: {{from: in, model: {{file: {model}, constants: {{sr: 16000}}, state: {{stateN: state}}}}}}
+outputs:
+  out: {{from: voice, event: seen}}
+"""
+    came = run(lambda: pipeline(tmp_path, text), cut(rows(chunks, columns=None), [7, 1, 60]))["out"]
+    assert came.columns == ("voice",)
+    assert np.abs(came.values[:, 0] - published).max() <= 1e-4
+    assert (came.values > 0.5).sum() == 201
+
+
 @pytest.mark.parametrize("heard", ["silence", "noise", "yes", "no"])
 def test_micro_speech_names_the_word(tmp_path: Path, test_data: Path, heard: str) -> None:
     folder = test_data / "tflite-micro" / "micro_speech"
     features = np.load(folder / "features_tflm_reference.npz")[f"{heard}_1000ms"]
-    columns = ["silence", "unknown", "yes", "no"]
     name = beside(tmp_path, folder / "micro_speech_quantized.tflite")
     text = f"""
 inputs:
   in: {{mqtt: features, shape: [40], dtype: int8}}
 steps:
   second: {{from: in, window: 49}}
-  word: {{from: second, model: {{file: {name}, columns: {columns}}}}}
+  word: {{from: second, model: {{file: {name}, top: 1, labels: [silence, unknown, "yes", "no"]}}}}
 outputs:
   out: {{from: word, event: {{type: t.word}}}}
 """
     came = run(lambda: pipeline(tmp_path, text), [rows(features, columns=None)])["out"]
-    named = (came.columns or ())[int(came.values[0].argmax())]
-    assert named == {"noise": "silence"}.get(heard, heard)
+    label = ("silence", "unknown", "yes", "no")[int(came.column("label")[0])]
+    assert label == {"noise": "silence"}.get(heard, heard)
