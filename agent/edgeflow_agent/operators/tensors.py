@@ -11,7 +11,7 @@ from edgeflow_agent.operators import classes
 from edgeflow_proto.bundle import Tensor
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.kinds.base import default_columns
-from edgeflow_proto.pipeline.kinds.steps.model import Model
+from edgeflow_proto.pipeline.kinds.steps.model import Model, Way
 
 Columns = tuple[str, ...] | None
 
@@ -23,21 +23,23 @@ class Fed:
         self._options, self._tensor = options, tensor
         self._dtype = np.dtype(tensor.dtype)
         self._form: tuple[Any, ...] = ()  # shape and dtype of rows as they come, known to be possible
-        self._shape: tuple[int, ...] = ()  # as the model takes them
-        self._quantised = False
+        self._shape: tuple[int, ...] | None = None  # as the model takes them, where that is another
+        self._way: Way = "raw"
 
     def __call__(self, values: Values) -> Values:
         """Return rows as the model takes them, where possible without a copy."""
         if (values.shape[1:], values.dtype) != self._form:
             self._meet(values)
-        values = values.reshape(len(values), *self._shape)
-        if self._quantised:
-            return quantised(values, self._tensor)
-        return values if values.dtype == self._dtype else values.astype(self._dtype)
+        if self._way == "quantised":
+            values = quantised(values, self._tensor)
+        elif self._way == "cast":
+            values = values.astype(self._dtype)
+        return values if self._shape is None else values.reshape(len(values), *self._shape)
 
     def _meet(self, values: Values) -> None:
-        self._quantised = self._options.way(values.dtype.name, self._tensor) == "quantised"
-        self._shape = _resolved(values.shape[1:], self._tensor, self._options.file)
+        self._way = self._options.way(values.dtype.name, self._tensor)
+        shape = _resolved(values.shape[1:], self._tensor, self._options.file)
+        self._shape = None if shape == values.shape[1:] else shape
         self._form = (values.shape[1:], values.dtype)
 
 
@@ -51,10 +53,10 @@ class Given:
 
     def __call__(self, results: list[Values], rows: int) -> tuple[Values, Columns]:
         """Return rows and columns; raises ValueError where the model does not give what it should."""
-        for result in results:
-            if result.shape[:1] != (rows,):
-                raise ValueError(f"{self._options.file} gave {result.shape[0]} rows for {rows}")
-        values = self._chosen(self._joined(results))
+        values = self._joined(results)
+        if len(values) != rows:
+            raise ValueError(f"{self._options.file} gave {len(values)} rows for {rows}")
+        values = self._chosen(values)
         if values.shape[1:] != self._shape:
             self._name(values.shape[1:])
         return values, self._columns
