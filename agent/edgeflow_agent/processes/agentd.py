@@ -17,7 +17,7 @@ import lmdb
 from edgeflow_agent.config import Settings, pipelines_folder
 from edgeflow_agent.core import board as boards
 from edgeflow_agent.core import channel as channels
-from edgeflow_agent.core import clock, messages, shm
+from edgeflow_agent.core import clock, footprint, messages, shm
 from edgeflow_agent.core.notice import notice
 from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.deploy.lifecycle import effective
@@ -116,6 +116,7 @@ class Agent:
             self._deploy(name)
         self._write_run_file()
         self._systemd.notify("READY=1")
+        self._loop.after(footprint.SETTLED_S, footprint.trim)
         self._loop.run(self._turn, TURN_S)
         self._shut_down()
 

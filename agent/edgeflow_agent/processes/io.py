@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgeflow_agent import config
-from edgeflow_agent.core import messages, shm
+from edgeflow_agent.core import footprint, messages, shm
 from edgeflow_agent.core.board import Board
 from edgeflow_agent.core.broker import Broker
 from edgeflow_agent.core.channel import Channel, Closed, inherited
@@ -67,6 +67,7 @@ class Io:
         for name, settings in self._settings.brokers.items():
             if settings.will is not None:
                 self._broker(name)
+        self._reactor.after(footprint.SETTLED_S, footprint.trim)
         self._reactor.run(self._turn, TURN_S)
         self._drain()
         for served in self._served.values():

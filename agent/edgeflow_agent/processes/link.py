@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from edgeflow_agent import config
-from edgeflow_agent.core import messages, shm
+from edgeflow_agent.core import footprint, messages, shm
 from edgeflow_agent.core.bell import Bell
 from edgeflow_agent.core.board import Board
 from edgeflow_agent.core.channel import Channel, Closed, inherited
@@ -100,6 +100,7 @@ class Link:
         loop.add_reader(self._commits_fd, self._committed)
         self._local.posts.listen()
         self._journals.refresh()
+        loop.call_later(footprint.SETTLED_S, footprint.trim)
         serving = loop.create_task(self._serve())
         tasks = [serving, loop.create_task(self._beat()), loop.create_task(self._look_round())]
         if self._relay.address:

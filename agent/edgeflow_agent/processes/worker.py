@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgeflow_agent.core import clock, messages, shm
+from edgeflow_agent.core import clock, footprint, messages, shm
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.board import Board, Histogram, labelled
 from edgeflow_agent.core.channel import Channel, Closed, inherited
@@ -129,6 +129,7 @@ class Worker:
         self._selector.register(self._channel.fileno(), selectors.EVENT_READ)
         for source in self._sources.values():
             self._selector.register(source.reader.ready, selectors.EVENT_READ)
+        footprint.trim()
         self._channel.send(messages.WorkerReady())
         while not self._stopping:
             self._slot.beat()
