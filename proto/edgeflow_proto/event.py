@@ -35,13 +35,17 @@ _CODES = {
 }  # fmt: skip
 
 
-class Column(msgspec.Struct, frozen=True, array_like=True):
-    """One value per event and place: `shape` is that of one value, ``()`` for a number."""
+class Column(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """One value per event and place: `shape` is that of one value, ``()`` for a number.
+
+    `words` are what whole numbers among them stand for, as far as they occur.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     data: bytes
+    words: dict[int, str] = {}
 
 
 class Clock(msgspec.Struct, frozen=True):
@@ -218,6 +222,8 @@ def _values(data: bytes, code: str) -> array[Any]:
 def _cells(column: Column, count: int) -> list[Any]:
     """Split a column into one JSON value per event; JSON has no word for NaN and infinities: null."""
     values = [_finite(v) for v in _values(column.data, _CODES[column.dtype])]
+    if column.words:
+        values = [column.words.get(v, v) for v in values]
     if column.dtype == "bool":
         values = [bool(v) for v in values]
     return [_nested(values, i * math.prod(column.shape), column.shape) for i in range(count)]

@@ -245,3 +245,13 @@ def test_ids_and_sources() -> None:
 def test_bytes_are_little_endian_wherever_they_were_written() -> None:
     whole = block(count=1, t=b"\x01" + b"\0" * 7, spans=b"", keys=(), key=b"", data=())
     assert next(events(whole, 0, "j", "d", "p")).t == 1
+
+
+def test_numbers_that_stand_for_words_are_said_in_words() -> None:
+    numbers = Column("label", "float32", (), packed("f", 1, 0, 7), {0: "yes", 1: "no"})
+    read = decode_block(block(data=(numbers,), fixed={}).encode())
+    assert [event.data for event in events(read, 1, "j", "d", "p")] == [
+        {"label": "no"},
+        {"label": "yes"},
+        {"label": 7},
+    ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -13,6 +15,7 @@ from edgeflow_tools.cli import edgeflow
 from edgeflow_tools.client import DEVICE, Server, messages
 from edgeflow_tools.pipelines import checked
 from edgeflow_tools.terminal import Failure
+from tests.support.onnx_files import linear
 
 PIPELINE = """
 edgeflow: 1
@@ -47,6 +50,18 @@ def test_a_file_takes_along_what_it_names_and_the_python_beside_it(folder: Path)
     manifest, files = bundle(checked(folder / "many.yaml"))
     assert sorted(files) == sorted(manifest.files) == ["double.py", "help.py", "pipeline.yaml", "rows.csv"]
     assert files["pipeline.yaml"] == PIPELINE.encode()
+
+
+def test_a_model_takes_its_labels_along(folder: Path) -> None:
+    linear(folder / "m.onnx", np.eye(1, dtype=np.float32))
+    (folder / "words.txt").write_text("yes\n")
+    step = "double: {from: rows, model: {file: m.onnx, argmax: true, labels: words.txt}}"
+    named = re.sub("double: .*", step, PIPELINE)
+    (folder / "many.yaml").write_text(named)
+    assert {"m.onnx", "words.txt"} < bundle(checked(folder / "many.yaml"))[1].keys()
+    (folder / "words.txt").unlink()
+    (problem,) = checked(folder / "many.yaml").problems
+    assert str(problem).endswith("steps.double: labels: no file words.txt beside the pipeline")
 
 
 def test_a_folder_goes_along_whole_but_for_what_is_hidden(folder: Path) -> None:

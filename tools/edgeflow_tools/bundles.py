@@ -53,7 +53,7 @@ def _named(graph: Graph, folder: Path) -> Iterator[str]:
     """Yield the files that options name."""
     nodes: list[Any] = [*graph.inputs.values(), *graph.steps.values()]
     for node in nodes:
-        for option in ("file", "path"):
+        for option in ("file", "path", "labels"):
             name = getattr(node.options, option, None)
             if isinstance(name, str) and not Path(name).is_absolute() and (folder / name).is_file():
                 yield name

@@ -24,7 +24,7 @@ class EventOutput:
         self._name = node.name
         self._type = options.type or f"{graph.name}.{node.name}"
         flow = graph.flows[node.source]
-        self._inputs = flow.inputs
+        self._inputs, self._codes = flow.inputs, flow.codes
         self._keyed = flow.key is not None
         self._digest = digest
         self._models = models
@@ -56,11 +56,17 @@ class EventOutput:
             yield _column("values", batch.values)
             return
         for name in self._options.data or batch.columns:
-            yield _column(name, batch.column(name))
+            yield _column(name, batch.column(name), self._codes.get(name, ()))
 
 
-def _column(name: str, values: Values) -> Column:
-    return Column(name, values.dtype.name, values.shape[1:], _bytes(values))
+def _column(name: str, values: Values, codes: Sequence[str] = ()) -> Column:
+    return Column(name, values.dtype.name, values.shape[1:], _bytes(values), words(values, codes))
+
+
+def words(values: Values, codes: Sequence[str]) -> dict[int, str]:
+    """Return what the whole numbers among `values` stand for: number n for ``codes[n]``."""
+    numbers = {int(number) for number in np.unique(values) if 0 <= number < len(codes)} if codes else ()
+    return {number: codes[number] for number in numbers}
 
 
 def _bytes(values: Values) -> bytes:

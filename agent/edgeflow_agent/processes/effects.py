@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from edgeflow_agent.core.batch import Batch
+from edgeflow_agent.core.batch import Batch, Values
 from edgeflow_agent.core.board import Slot, labelled
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.core.messages import Effect, EffectRow
+from edgeflow_agent.outputs.event import words
 from edgeflow_proto.pipeline.graph import Graph
 
 ROWS_PER_MESSAGE = 64
@@ -24,17 +25,28 @@ class EffectSender:
         self._channel = Channel(socket.socket(fileno=fd), Effect)
         self._marks = {name: index for index, name in enumerate(graph.outputs)}
         self._columns = {name: getattr(node.options, "data", None) for name, node in graph.outputs.items()}
+        self._codes = {name: graph.flows[node.source].codes for name, node in graph.outputs.items()}
         self._waiting: deque[Effect] = deque()
         self._slot = slot
 
     def send(self, output: str, batch: Batch, key_name: Callable[[int], str]) -> None:
         """Hand rows over, in order, behind whatever still waits."""
-        rows = list(_rows(batch, self._columns[output], key_name))
+        rows = list(_rows(batch, self._cells(output, batch), key_name))
         for start in range(0, len(rows), ROWS_PER_MESSAGE):
             self._waiting.append(
                 Effect(output, self._marks[output], tuple(rows[start : start + ROWS_PER_MESSAGE]))
             )
         self.flush()
+
+    def _cells(self, output: str, batch: Batch) -> dict[str, list[Any]]:
+        """Return what each row says, by column."""
+        if batch.columns is None:
+            return {"values": batch.values.tolist()}
+        codes = self._codes[output]
+        return {
+            name: _spelled(batch.column(name), codes.get(name, ()))
+            for name in self._columns[output] or batch.columns
+        }
 
     def flush(self) -> None:
         """Send what waits, as far as `io` takes it; the oldest go when too many wait."""
@@ -46,12 +58,15 @@ class EffectSender:
             self._slot.counter(name).add(len(dropped.rows))
 
 
-def _rows(batch: Batch, names: list[str] | None, key_name: Callable[[int], str]) -> Iterator[EffectRow]:
-    columns: dict[str, list[Any]]
-    if batch.columns is None:
-        columns = {"values": batch.values.tolist()}
-    else:
-        columns = {name: batch.column(name).tolist() for name in names or batch.columns}
+def _spelled(values: Values, codes: Sequence[str]) -> list[Any]:
+    """Return a column with words in the place of the numbers that stand for them."""
+    spelled = words(values, codes)
+    return [spelled.get(value, value) for value in values.tolist()] if spelled else values.tolist()
+
+
+def _rows(
+    batch: Batch, columns: Mapping[str, list[Any]], key_name: Callable[[int], str]
+) -> Iterator[EffectRow]:
     # The number that tells effects done from new ones: rows of several inputs have only their time in common.
     number = batch.span[:, 1] if batch.span.shape[1] == 2 else batch.t
     for i, (row, t, key) in enumerate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -20,7 +20,7 @@ class Flow(msgspec.Struct, frozen=True):
     stated. `inputs` are the inputs the rows come from (none: nothing is known of them); `key` is what
     tells their sources apart, if anything; `domain` is the clock of their times. A `prompt` row comes in
     the same call as the last input row behind it; others wait for time to pass. `timely` rows come in the
-    order of their times.
+    order of their times. `codes` are the words that the whole numbers of a column stand for, from 0 on.
     """
 
     shape: tuple[int, ...] | None = None
@@ -32,6 +32,7 @@ class Flow(msgspec.Struct, frozen=True):
     domain: str = "arrival"
     prompt: bool = True
     timely: bool = True
+    codes: Mapping[str, tuple[str, ...]] = {}
 
     @property
     def size(self) -> int | None:
@@ -45,9 +46,11 @@ class Flow(msgspec.Struct, frozen=True):
         dtype: str | None,
         columns: tuple[str, ...] | None,
         rate: float | None = None,
+        codes: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Flow:
         """Return the flow of a step: another form of row, same inputs, key and clock."""
-        return msgspec.structs.replace(self, shape=shape, dtype=dtype, columns=columns, rate=rate)
+        form = {"shape": shape, "dtype": dtype, "columns": columns, "rate": rate, "codes": codes or {}}
+        return msgspec.structs.replace(self, **form)
 
 
 def in_step(flows: Sequence[Flow]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
+
 from edgeflow_proto.pipeline import expression
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.kinds.base import (
@@ -28,7 +30,8 @@ class Select(StepKind, frozen=True, kw_only=True):
         need_columns(upstream, tuple(self.columns), "columns")
         shape = None if upstream.shape is None else (*upstream.shape[:-1], len(self.columns))
         columns = tuple(self.columns)
-        return {"": upstream.having(shape=shape, dtype=upstream.dtype, columns=columns, rate=upstream.rate)}
+        codes = {name: words for name, words in upstream.codes.items() if name in columns}
+        return {"": msgspec.structs.replace(upstream, shape=shape, columns=columns, codes=codes)}
 
 
 class Filter(StepKind, frozen=True, kw_only=True):
@@ -45,4 +48,4 @@ class Filter(StepKind, frozen=True, kw_only=True):
             raise Mistake(mistake.what, option="where", hint=mistake.hint) from None
         need_axes(upstream, 1, "needs rows of columns")
         need_columns(upstream, tuple(names), "where")
-        return {"": upstream.having(shape=upstream.shape, dtype=upstream.dtype, columns=upstream.columns)}
+        return {"": msgspec.structs.replace(upstream, rate=None)}

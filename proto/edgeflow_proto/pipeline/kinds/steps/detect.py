@@ -40,7 +40,7 @@ class Threshold(StepKind, frozen=True, kw_only=True):
         if self.column is None and upstream.columns is not None and len(upstream.columns) != 1:
             raise Mistake("say which column", option="column", hint=near_miss("", upstream.columns))
         need_columns(upstream, (self.column,) if self.column else (), "column")
-        passed = upstream.having(shape=upstream.shape, dtype=upstream.dtype, columns=upstream.columns)
+        passed = msgspec.structs.replace(upstream, rate=None)
         state = upstream.having(shape=(1,), dtype="uint8", columns=("state",), rate=upstream.rate)
         return {"raised": passed, "cleared": passed, "state": state}
 

@@ -167,7 +167,7 @@ class Model(StepKind, frozen=True, kw_only=True):
         if labels:
             shape = _counted(shape, len(labels), "labels")
         if self._chooses:
-            return self._choice(upstream, shape, dtype)
+            return self._choice(upstream, shape, dtype, labels)
         names = tuple(self.columns or labels)
         if names:
             shape = _counted(shape, len(names), "columns")
@@ -190,7 +190,7 @@ class Model(StepKind, frozen=True, kw_only=True):
             return (row_size(given),), dtype
         return tuple(given[0].shape[1:]) or (1,), dtype
 
-    def _choice(self, upstream: Flow, shape: tuple[int, ...], dtype: str) -> Flow:
+    def _choice(self, upstream: Flow, shape: tuple[int, ...], dtype: str, labels: tuple[str, ...]) -> Flow:
         """Return the flow of the greatest classes of each row."""
         option = "argmax" if self.argmax else "top"
         if len(shape) != 1:
@@ -202,7 +202,10 @@ class Model(StepKind, frozen=True, kw_only=True):
         if len(names) != len(columns):
             raise Mistake(f"{len(names)} are named, {option} gives {len(columns)}", option="columns")
         kept = "int32" if self.argmax else dtype
-        return upstream.having(shape=(len(names),), dtype=kept, columns=names, rate=upstream.rate)
+        codes = dict.fromkeys(names[::2], labels) if labels else {}
+        return upstream.having(
+            shape=(len(names),), dtype=kept, columns=names, rate=upstream.rate, codes=codes
+        )
 
     def _choice_columns(self) -> tuple[str, ...]:
         if self.top is None:

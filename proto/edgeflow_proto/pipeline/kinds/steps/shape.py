@@ -141,7 +141,10 @@ class Join(StepKind, frozen=True, kw_only=True):
         columns = joined_columns({label: flow.columns or () for label, flow in flows.items()})
         if len(columns) > MAX_COLUMNS:
             raise Mistake(f"makes more than {MAX_COLUMNS} columns", option="from")
-        form = met.having(shape=(len(columns),), dtype=upstream.dtype, columns=columns)
+        came = [(flow.codes, name) for flow in flows.values() for name in flow.columns or ()]
+        words = zip(columns, came, strict=True)
+        codes = {column: codes[name] for column, (codes, name) in words if name in codes}
+        form = met.having(shape=(len(columns),), dtype=upstream.dtype, columns=columns, codes=codes)
         return {"": msgspec.structs.replace(form, rate=upstream.rate if self.missing == "nan" else None)}
 
 
@@ -176,7 +179,9 @@ class Merge(StepKind, frozen=True, kw_only=True):
                 raise Mistake(f"'{label}' has no keys, '{next(iter(context.upstreams))}' has", option="from")
             if _differs(flow.shape, upstream.shape) or _differs(flow.columns, upstream.columns):
                 raise Mistake(f"the rows of '{label}' are of another form than the first", option="from")
-        return {"": met.having(shape=upstream.shape, dtype=upstream.dtype, columns=upstream.columns)}
+            if flow.columns and upstream.columns and flow.codes != upstream.codes:
+                raise Mistake(f"the numbers of '{label}' stand for other words", option="from")
+        return {"": msgspec.structs.replace(met, rate=None)}
 
 
 def _differs(one: object, other: object) -> bool:
