@@ -38,7 +38,8 @@ BESIDE = {
     "features.py": b"class Kept:\n    ...\n\n\ndef spectrum(windows):\n    return windows\n",
     "broken.py": b"x = 1\ndef f(:\n",
     "bearing.onnx": b"", "windows.onnx": b"", "split.onnx": b"", "pair.onnx": b"", "integer.tflite": b"",
-    "unread.tflite": b"",
+    "unread.tflite": b"", "voice.onnx": b"", "wake.tflite": b"", "batch.onnx": b"", "planes.onnx": b"",
+    "words.txt": b"yes\nno\n\n", "empty.txt": b"\n",
 }  # fmt: skip
 
 
@@ -51,6 +52,25 @@ SIGNATURES = {
     "windows.onnx": Signature((tensor("in", -1, 256, 3),), (tensor("out", -1, 2),)),
     "split.onnx": Signature((tensor("in", -1, 3),), (tensor("mean", -1, 3), tensor("spread", -1, 1))),
     "pair.onnx": Signature((tensor("left", -1, 3), tensor("right", -1, 3)), (tensor("out", -1, 1),)),
+    "voice.onnx": Signature(
+        (
+            tensor("input", -1, 3),
+            tensor("state", 2, -1, 4),
+            tensor("sr", dtype="int64"),
+            tensor("gain", 1, 2),
+        ),
+        (tensor("output", -1, 1), tensor("stateN", -1, -1, -1), tensor("note", dtype="string")),
+    ),
+    "wake.tflite": Signature(
+        (Tensor("x", "int8", (1, 3), 0.5, -3), Tensor("old", "int8", (1, 2), 0.5, 1)),
+        (
+            Tensor("y", "int8", (1, 3), 0.25),
+            Tensor("new", "int8", (1, 2), 0.5, 2),
+            tensor("n", 1, dtype="int64"),
+        ),
+    ),
+    "batch.onnx": Signature((tensor("in", 8, 3),), (tensor("out", 8, 3),)),
+    "planes.onnx": Signature((tensor("in", -1, 3),), (tensor("out", -1, 4, 3),)),
     "integer.tflite": Signature((tensor("in", 1, 3, dtype="int16"),), (tensor("out", 1, 1),)),
 }
 

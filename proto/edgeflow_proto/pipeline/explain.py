@@ -103,6 +103,8 @@ def _struct(type_: type[msgspec.Struct], value: dict[str, Any], path: Path) -> I
 
 
 def _words(type_: Any) -> str:
+    if get_origin(type_) is Literal:
+        return f"one of {', '.join(map(str, get_args(type_)))}"
     if get_origin(type_) not in (Union, types.UnionType):
         return "a mapping" if _is_struct(type_) else _WORDS.get(get_origin(type_) or type_, str(type_))
     words = [_words(each) for each in get_args(type_) if each is not types.NoneType]

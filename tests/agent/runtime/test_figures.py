@@ -131,18 +131,19 @@ def test_voice_activity_is_what_the_authors_published(tmp_path: Path, test_data:
     published = json.loads((folder / "expected_probs_first312chunks.json").read_text())
     with wave.open(str(folder / "test_first10s.wav")) as recording:
         samples = np.frombuffer(recording.readframes(512 * len(published)), "<i2")
-    heard = np.pad(samples.astype(np.float32) / 32768, (64, 0))  # 64 samples of context before each chunk
-    chunks = np.lib.stride_tricks.sliding_window_view(heard, 576)[::512]
     model = beside(tmp_path, folder / "silero_vad_16k_op15.onnx")
+    # Chunks of 512 samples, each after the last 64 of the one before.
     text = f"""
 inputs:
-  in: {{mqtt: speech, shape: [576]}}
+  in: {{mqtt: speech, fields: [sound], rate: 16 kHz}}
 steps:
-  voice: {{from: in, model: {{file: {model}, constants: {{sr: 16000}}, state: {{stateN: state}}}}}}
+  chunk: {{from: in, window: {{size: 576, hop: 512, pad: start}}}}
+  voice: {{from: chunk, model: {{file: {model}, constants: {{sr: 16000}}, state: {{stateN: state}}}}}}
 outputs:
   out: {{from: voice, event: seen}}
 """
-    came = run(lambda: pipeline(tmp_path, text), cut(rows(chunks, columns=None), [7, 1, 60]))["out"]
+    heard = rows(samples.astype(np.float32)[:, None] / 32768, columns=("sound",))
+    came = run(lambda: pipeline(tmp_path, text), cut(heard, [1000, 512, 1]))["out"]
     assert came.columns == ("voice",)
     assert np.abs(came.values[:, 0] - published).max() <= 1e-4
     assert (came.values > 0.5).sum() == 201

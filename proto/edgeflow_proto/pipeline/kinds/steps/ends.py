@@ -128,7 +128,7 @@ def check_carried(source: Tensor, sink: Tensor) -> None:
     )
     scales = (source.dtype, source.scale, source.zero_point) == (sink.dtype, sink.scale, sink.zero_point)
     if not alike or not scales or sink.dtype not in DTYPES:
-        what = f"{source.name} is {described(source)}, {sink.name} is {described(sink)}"
+        what = f"{source.name} is {described(source)}, but {sink.name} is {described(sink)}"
         raise Mistake(
             what, option="state", hint="also in scale and zero point they must be alike" if alike else ""
         )
@@ -154,7 +154,7 @@ def _shape(value: Any) -> tuple[int, ...]:
         return ()
     shapes = {_shape(element) for element in value}
     if len(shapes) != 1:
-        raise ValueError("lists inside a list must be alike and not empty")
+        raise ValueError("has lists in a list that are not alike, or empty")
     return (len(value), *shapes.pop())
 
 
