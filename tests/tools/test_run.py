@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgeflow_tools.cli import edgeflow
+from tests.support.onnx_files import linear
 
 PIPELINE = """
 edgeflow: 1
@@ -246,3 +247,27 @@ def test_keyword_spotting_gives_the_published_figures(tmp_path: Path, test_data:
     assert (got.argmax(axis=1) == [int(row["label"]) for row in published]).sum() == 93
     assert "100 inferences" in result.stderr
     assert all(len(event["modeldigest"]) == len("score=") + 64 for event in events)
+
+
+def test_a_provider_that_is_not_here_is_told_and_one_required_refused(tmp_path: Path) -> None:
+    linear(tmp_path / "m.onnx", np.eye(2, dtype=np.float32))
+    text = """
+edgeflow: 1
+name: still
+inputs:
+  accel: {mqtt: plant/accel, fields: [x, n], rate: 1 kHz}
+steps:
+  score: {from: accel, model: {file: m.onnx, provider: %s}}
+outputs:
+  all: {from: score, event: still.all}
+"""
+    np.save(tmp_path / "rows.npy", np.ones((1, 2), np.float32))
+    file = tmp_path / "still.yaml"
+    file.write_text(text % "tensorrt")
+    result = run(file, "--input", f"accel={tmp_path / 'rows.npy'}")
+    assert result.exit_code == 0
+    assert "steps.score: m.onnx is executed by cpu: tensorrt is not here" in result.stderr
+    file.write_text(text % "{name: tensorrt, required: true}")
+    result = run(file, "--input", f"accel={tmp_path / 'rows.npy'}")
+    assert result.exit_code == 1
+    assert "m.onnx: needs tensorrt, but only cpu is here to execute it" in result.stderr

@@ -87,11 +87,11 @@ class Run:
         self.rows = dict.fromkeys(graph.inputs, 0)
         self.outputs = dict.fromkeys(graph.outputs, 0)  # rows that reached each
         self.rejected: dict[str, Counter[str]] = {}  # input → lines or rows left out, by reason
-        self.remarks: list[str] = []
+        self.remarks: list[str] = []  # what is wrong with lines or rows, by their place
         self._models = models
-        self._runtime = Runtime(
-            compile_plan(graph, folder, operators(kinds), load_model), self.tally, time.perf_counter_ns
-        )
+        plan = compile_plan(graph, folder, operators(kinds), load_model)
+        self.notices = [f"steps.{step}: {what}" for step, op in plan.operators.items() for what in op.notices]
+        self._runtime = Runtime(plan, self.tally, time.perf_counter_ns)
         nodes = [node for node in graph.outputs.values() if not node.options.effect]
         self._events = {node.name: EventOutput(graph, node, digest, models) for node in nodes}
         self._count = 0

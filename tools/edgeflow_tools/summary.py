@@ -54,7 +54,8 @@ def figures(run: Run, seconds: float) -> dict[str, Any]:
 
 
 def failures(run: Run) -> Iterator[str]:
-    """Yield what was wrong with rows of the recordings, and for each step that failed its first error."""
+    """Yield what is not as asked for, what was wrong with rows, and the first error of each failing step."""
+    yield from run.notices
     yield from run.remarks
     for name, reasons in run.rejected.items():
         if total := reasons.total():

@@ -126,6 +126,7 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop; then drain, commit, and return."""
         self._resume()
+        self._tell_set_up()
         self._selector.register(self._channel.fileno(), selectors.EVENT_READ)
         for source in self._sources.values():
             self._selector.register(source.reader.ready, selectors.EVENT_READ)
@@ -198,6 +199,13 @@ class Worker:
             self._tell("deadletter", "error", data, int(row.t[0]))
             source.reader.position += 1
         self._runtime.gap(source.name)
+
+    def _tell_set_up(self) -> None:
+        """Say which steps are not set up quite as the pipeline asks for."""
+        for name, operator in self._plan.operators.items():
+            for what in operator.notices:
+                log.warning("%s: steps.%s: %s", self._start.pipeline, name, what)
+                self._tell("step.notice", "warning", {"step": name, "what": what}, clock.boottime_ns())
 
     # running
 
