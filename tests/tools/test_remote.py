@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from edgeflow_tools.cli import edgeflow
 from tests.support.device import Device
+from tests.support.mosquitto import Mosquitto
 from tests.support.processes import eventually, free_port
 from tests.support.relay import Relay
 
@@ -28,6 +31,18 @@ steps:
   double: {from: value, python: {function: double.f, columns: [twice]}}
 outputs:
   out: {from: double, event: {type: posted.out}}
+"""
+
+
+SEEN = """
+edgeflow: 1
+name: seen
+inputs:
+  value: {http: {}, fields: [x]}
+  level: {mqtt: plant/level}
+outputs:
+  out: {from: value, event: {type: seen.out}}
+  high: {from: level, event: {type: seen.level}}
 """
 
 
@@ -81,7 +96,7 @@ def test_a_folder_goes_onto_a_device_and_its_events_come_back(device: Device, fo
     eventually(lambda: device.pipeline("posted")["state"] == "running", "it runs")
     post(device, 1, 2, 3)
     eventually(lambda: len(device.events("posted", "posted.out")) >= 3, "three events")
-    asked = ("events", "--device", device.url, "--pipeline", "posted", "--type", "posted.out", "--json")
+    asked = ("events", "--to", device.url, "--pipeline", "posted", "--type", "posted.out", "--json")
     assert [event["data"]["twice"] for event in lines(call(*asked))] == [2, 4, 6]
     assert [event["data"]["twice"] for event in lines(call(*asked, "--limit", "2"))] == [4, 6]
     assert len(lines(call(*asked, "--since", "1h"))) == 3
@@ -103,10 +118,10 @@ def test_the_same_files_have_the_same_digest_everywhere(device: Device, folder: 
 def test_status_shows_the_device_and_its_pipelines(device: Device, folder: Path) -> None:
     told(call("deploy", folder, "--to", device.url, "--json"))
     eventually(lambda: device.pipeline("posted")["state"] == "running", "it runs")
-    status = told(call("status", "--device", device.url, "--json"))
+    status = told(call("status", "--to", device.url, "--json"))
     assert status["device"]["device"] == "dev1"
     assert [pipeline["name"] for pipeline in status["pipelines"]] == ["posted"]
-    shown = call("status", "--device", device.url).stdout
+    shown = call("status", "--to", device.url).stdout
     assert "dev1" in shown
     assert [line.split()[:3] for line in shown.splitlines() if line.startswith("posted")] == [
         ["posted", "running", "http"]
@@ -146,8 +161,101 @@ def test_a_pipeline_goes_onto_a_device_by_the_relay(device: Device, relay: Relay
 
 def test_a_relay_knows_no_such_device(relay: Relay, folder: Path) -> None:
     result = call("deploy", folder, "--relay", relay.url, "--device", "nobody")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert "no device 'nobody'" in result.stderr
+
+
+def test_a_name_that_is_nearly_right_is_guessed(device: Device, relay: Relay, folder: Path) -> None:
+    for command in (("deploy", folder), ("status",), ("events",)):
+        result = call(*command, "--relay", relay.url, "--device", "dev2")
+        assert result.exit_code == 2
+        assert result.stderr.endswith(f"{relay.url} knows no device 'dev2' (did you mean 'dev1'?)\n")
+    told(call("deploy", folder, "--to", device.url, "--json"))
+    for where in (("--to", device.url), ("--relay", relay.url, "--device", "dev1")):
+        eventually(lambda: "posted" in call("devices", "--relay", relay.url).stdout, "the relay knows it")
+        result = call("events", *where, "--pipeline", "postet")
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert "knows no pipeline 'postet' (did you mean 'posted'?)" in result.stderr
+
+
+def test_the_address_of_the_other_kind_of_server_is_refused(
+    device: Device, relay: Relay, folder: Path
+) -> None:
+    wrong = {
+        ("deploy", folder, "--to", relay.url): "that is a relay; use --device NAME",
+        ("status", "--to", relay.url): "that is a relay; use --device NAME",
+        ("status", "--device", relay.url): "that is a relay; use --device NAME",
+        ("events", "--to", relay.url): "that is a relay; use --device NAME",
+        ("events", "--relay", device.url): "that is a device; ",
+        ("devices", "--relay", device.url): "that is a device; ",
+        ("deploy", folder, "--relay", device.url, "--device", "dev1"): "that is a device; ",
+        ("devices", "--relay", f"http://127.0.0.1:{relay.grpc}"): "that is not an HTTP server",
+    }
+    for command, words in wrong.items():
+        result = call(*command)
+        assert result.exit_code == 2, command
+        assert words in result.stderr, command
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.handle_request, daemon=True).start()
+        result = call("status", "--to", f"http://127.0.0.1:{other.server_port}")
+    assert result.exit_code == 2
+    assert "that is no device of EdgeFlow" in result.stderr
+
+
+def test_what_is_put_on_a_device_says_so_when_the_relay_wants_another_version(
+    device: Device, relay: Relay, folder: Path
+) -> None:
+    (folder / "pipeline.yaml").write_text(PIPELINE.replace("posted", "pump"))
+    wanted = told(call("deploy", folder, "--relay", relay.url, "--device", "dev1", "--json"))
+    assert call("deploy", folder, "--to", device.url).stdout == f"pump is active on {device.url}\n"
+    (folder / "double.py").write_text("def f(rows):\n    return rows * 3\n")
+    result = call("deploy", folder, "--to", device.url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "stored; the relay's version of pump wins" in result.stderr
+    assert device.pipeline("pump")["digest"] == wanted["digest"]
+
+
+def test_a_device_is_shown_as_its_relay_knows_it(device: Device, relay: Relay, folder: Path) -> None:
+    told(call("deploy", folder, "--to", device.url, "--json"))
+    asked = ("status", "--relay", relay.url, "--device", "dev1")
+
+    def shown() -> bool:
+        return "posted    running  http" in call(*asked).stdout
+
+    eventually(shown, "the relay has heard that it runs")
+    assert told(call(*asked, "--json"))["device"]["name"] == "dev1"
+    assert "online" in call(*asked).stdout
+
+
+def test_a_broker_that_goes_away_and_rejected_payloads_show_in_the_status(
+    mosquitto: Path, tmp_path: Path
+) -> None:
+    broker = Mosquitto(mosquitto, tmp_path / "broker").start()
+    device = Device(tmp_path, broker=broker.port).start()
+    try:
+        device.deploy("seen", SEEN)
+        local = f"broker  local at 127.0.0.1:{broker.port}:"
+
+        def status() -> Result:
+            return call("status", "--to", device.url)
+
+        eventually(lambda: f"{local} connected for" in status().stdout, "the broker is there")
+        assert status().exit_code == 0
+        body = b'{"x": "much"}'
+        for _ in range(3):
+            device.request("POST", "/api/v1/pipelines/seen/inputs/value", body, "application/json")
+        assert "seen: inputs.value: rejected 3 type\n" in status().stdout
+        (event,) = eventually(lambda: device.events("_agent", "edgeflow.input.rejected"), "an event tells it")
+        named = {"pipeline": "seen", "input": "value", "reason": "type", "example": body.decode(), "count": 1}
+        assert event["data"].items() >= named.items()
+        broker.stop()
+        eventually(lambda: f"{local} not connected (Connection refused)" in status().stdout, "it is gone")
+        assert status().exit_code == 1
+        assert device.json("/readyz")["ready"]
+        assert "Connection refused" in device.json("/readyz")["degraded"][0]
+    finally:
+        device.close()
+        broker.stop()
 
 
 def test_events_of_the_fleet_come_from_the_relay(device: Device, relay: Relay, folder: Path) -> None:
@@ -187,9 +295,9 @@ def test_new_events_are_followed_over_a_restart(
         "--limit",
         "1",
     ]
-    url = relay.url if where == "relay" else device.url
+    url, option = (relay.url, "--relay") if where == "relay" else (device.url, "--to")
     out = tmp_path / "followed"
-    with out.open("wb") as stream, subprocess.Popen([*command, f"--{where}", url], stdout=stream) as process:
+    with out.open("wb") as stream, subprocess.Popen([*command, option, url], stdout=stream) as process:
         try:
             eventually(out.read_text, "the past one is printed")
             post(device, 20)

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException, RemoteDisconnected
 from typing import IO, Any
 
 import msgspec
@@ -29,6 +29,13 @@ STREAM_TIMEOUT_S = 60.0  # a stream says at least that it is there more often th
 RETRY_S = 1.0
 
 
+# What to say to somebody who gave the address of the other kind of server.
+_INSTEAD = {
+    DEVICE: "that is a relay; use --device NAME for a device of its own",
+    RELAY: "that is a device; give the address of a relay, or --to with this one",
+}
+
+
 class Server:
     """A device or a relay. Every call raises Failure when it is not there or refuses."""
 
@@ -40,6 +47,18 @@ class Server:
         if not self.url.startswith(("http://", "https://")):
             raise Failure(f"not the address of a {kind}: {self.url!r} (for example {usual})")
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def met(self) -> Server:
+        """Return this server, having made sure that it is of the kind it should be; raises Failure."""
+        try:
+            found = self.get("/healthz")
+        except Unwell as error:
+            raise Failure(f"{self.url}: that is no {self.kind} of EdgeFlow: {error.message}") from None
+        kind = found.get("server") if isinstance(found, dict) else None
+        if kind != self.kind:
+            what = _INSTEAD[self.kind] if kind in _DEFAULTS else f"that is no {self.kind} of EdgeFlow"
+            raise Failure(f"{self.url}: {what}")
+        return self
 
     def get(self, path: str, **query: str | int | None) -> Any:
         """Return what is at a path; parameters that are ``None`` are left out."""
@@ -77,6 +96,8 @@ class Server:
             with error:
                 raise self._refusal(error) from None
         except (OSError, HTTPException, ValueError) as error:
+            if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
+                raise Failure(f"{self.url}: that is not an HTTP server") from None
             reason = getattr(error, "reason", error)  # what lies behind a URLError
             raise Failure(
                 f"no {self.kind} answers at {self.url}: {getattr(reason, 'strerror', None) or reason}"

@@ -120,6 +120,27 @@ class InputFailed(Message, frozen=True):
     reason: str
 
 
+class InputRejected(Message, frozen=True):
+    """Payloads of an input could not be used: `count` since it was told before, and the newest of them."""
+
+    pipeline: str
+    input: str
+    reason: str
+    detail: str
+    example: str  # how the payload begins
+    count: int
+
+
+class BrokerStatus(Message, frozen=True):
+    """How the connection to an MQTT broker fares, told when that changes."""
+
+    name: str
+    address: str
+    connected: bool
+    reason: str  # why not, empty when it is connected
+    since_ns: int  # CLOCK_BOOTTIME of the last change between connected and not
+
+
 class OutputFailed(Message, frozen=True):
     """An output cannot be made: what reaches it is dropped and counted."""
 
@@ -156,9 +177,10 @@ class StartLink(Message, frozen=True):
 
 
 class Pipelines(Message, frozen=True):
-    """All pipelines, told whenever anything about one changes."""
+    """All pipelines, and all brokers in use, told whenever anything about one changes."""
 
     pipelines: tuple[PipelineStatus, ...]
+    brokers: tuple[BrokerStatus, ...] = ()
 
 
 class Offered(Message, frozen=True):
@@ -244,6 +266,6 @@ class EffectRow(msgspec.Struct, frozen=True, array_like=True):
 ToWorker = StartWorker | BindReader | Stop
 FromWorker = WorkerReady | WorkerFailed | StepFailed
 ToIo = StartIo | Attach | BindWriter | Detach | Stop
-FromIo = InputFailed | OutputFailed
+FromIo = InputFailed | InputRejected | OutputFailed | BrokerStatus
 ToLink = StartLink | Pipelines | Offered | Stop
 FromLink = Offer | Withdraw

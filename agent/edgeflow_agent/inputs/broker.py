@@ -30,6 +30,7 @@ from edgeflow_agent.core.board import Slot, labelled
 from edgeflow_agent.core.broker import Message, Subscriber, Target
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.limited import LimitedLog
+from edgeflow_agent.core.messages import BrokerStatus
 from edgeflow_agent.core.reactor import Timer
 from edgeflow_agent.inputs.base import Loop
 from edgeflow_agent.inputs.topics import disjoint, overlap
@@ -95,19 +96,21 @@ Results = queue.SimpleQueue[_Client | Exception]
 class PahoBroker:
     """One broker of the settings (port `edgeflow_agent.core.broker.Broker`)."""
 
-    def __init__(self, name: str, settings: config.Broker, client_id: str, loop: Loop, slot: Slot) -> None:
+    def __init__(
+        self, name: str, settings: config.Broker, client_id: str, loop: Loop, slot: Slot,
+        tell: Callable[[BrokerStatus], object],
+    ) -> None:  # fmt: skip
+        """`tell` hears how the connection fares, whenever that changes."""
         self.name = name
         self.session = 0
         self._settings, self._client_id, self._loop = settings, client_id, loop
         self._client: _Client | None = None
         self._wire: Wire | None = None
-        self._writing = False
         self._results: Results = queue.SimpleQueue()
         self._wake = shm.eventfd()
-        self._sessions = self._failures = self._since = 0
-        self._clean = self._stopped = False
+        self._sessions = self._failures = self._since = self._largest = 0
+        self._writing = self._clean = self._stopped = False
         self._timer: Timer | None = None
-        self._largest = 0
         self._subscribers: dict[Subscriber, None] = {}
         self._routes: dict[bytes, tuple[Route, ...]] = {}
         self._subscribed: dict[str, int] = {}
@@ -118,13 +121,29 @@ class PahoBroker:
         self._connected = slot.counter(labelled("mqtt_connected", broker=name))
         self._reconnects = slot.counter(labelled("mqtt_reconnects_total", broker=name))
         self._unrouted = slot.counter(labelled("mqtt_unrouted_total", broker=name))
+        self._tell = tell
+        self._status = BrokerStatus(name, self._address, False, "connecting", boottime_ns())
         self._connected.set(0)
         self._log = LimitedLog(log, f"broker {name}: no connection, attempts")
+
+    @property
+    def _address(self) -> str:
+        return f"{self._settings.host}:{self._settings.port}"
+
+    def _state(self, connected: bool, reason: str) -> None:
+        """Note how the connection fares; messages come and go while it is `connected`."""
+        self._connected.set(int(connected))
+        before = self._status
+        if (before.connected, before.reason) != (connected, reason):
+            since = before.since_ns if before.connected == connected else boottime_ns()
+            self._status = BrokerStatus(self.name, self._address, connected, reason, since)
+            self._tell(self._status)
 
     # connecting
 
     def start(self) -> None:
         """Begin to connect."""
+        self._tell(self._status)
         self._loop.watch(self._wake, self._attempted)
         self._attempt()
 
@@ -139,7 +158,7 @@ class PahoBroker:
         while not self._results.empty():
             result = self._results.get()
             if isinstance(result, Exception):
-                self._retry(f"{type(result).__name__}: {result}")
+                self._retry(_words(result))
             elif self._stopped:
                 result.disconnect()
             else:
@@ -200,15 +219,14 @@ class PahoBroker:
         self.session = 0
         self._published.clear()
         self._asked.clear()
-        self._connected.set(0)
         self._retry(reason)
 
     def _retry(self, reason: str) -> None:
         if self._stopped:
             return
         self._failures += 1
-        address = f"{self._settings.host}:{self._settings.port}"
-        self._log.note(reason, address, boottime_ns())
+        self._state(False, reason)
+        self._log.note(reason, self._address, boottime_ns())
         wait = min(LONGEST_WAIT_S, 0.25 * 2 ** min(self._failures, 10))
         self._timer = self._loop.after(wait * random.uniform(0.5, 1.0), self._attempt)
 
@@ -311,14 +329,14 @@ class PahoBroker:
             _, packet_id = client.subscribe(more)
             self._asked[packet_id or 0] = [name for name, _ in more]
         else:
-            self._connected.set(1)
+            self._state(True, "")
         if less:
             client.unsubscribe(less)
 
     def _on_subscribe(
         self, _c: object, _u: object, packet_id: int, codes: list[ReasonCode], _p: object
     ) -> None:
-        self._connected.set(1)  # from now on messages come
+        self._state(True, "")  # from now on messages come
         for name, code in zip(self._asked.pop(packet_id, []), codes, strict=False):
             if code.value >= _REFUSED_QOS:
                 self._refused(name)
@@ -412,6 +430,11 @@ def _secure(client: _Client, settings: config.Broker) -> None:
         client.tls_set_context(context)
     if settings.will is not None:
         client.will_set(settings.will.topic, settings.will.payload, qos=1, retain=True)
+
+
+def _words(error: Exception) -> str:
+    """Say why there is no connection; the system's own words suffice where it has some."""
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
 
 
 def _nothing() -> None:

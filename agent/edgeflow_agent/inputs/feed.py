@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from edgeflow_agent.core.batch import Int64s, Values
 from edgeflow_agent.core.board import Counter, Slot, labelled
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.layout import ITEM_SIZES
-from edgeflow_agent.core.limited import LimitedLog
+from edgeflow_agent.core.limited import Limited, LimitedLog
 from edgeflow_agent.core.ring import Gap, KeyLimitError, RingWriter
 from edgeflow_agent.inputs.decode.base import DecodeError, Decoder
 from edgeflow_proto.pipeline.kinds.base import Intake
@@ -19,16 +20,21 @@ from edgeflow_proto.pipeline.kinds.base import Intake
 log = logging.getLogger("edgeflow.io")
 MAX_PAYLOAD = 1 << 20  # bytes; more only where one sample needs it
 BLOCK_ROWS = 2048  # gathered before they are written to the ring
+TELL_NS = 60 * 10**9
+MAX_DETAIL = 300
+MAX_EXAMPLE = 120  # bytes of a rejected payload
+
+Tell = Callable[[str, str, str, int], object]  # reason, detail, example, count
 
 
 class Feed:
     """Writes the ring of one input. Nothing is seen by the reader before `publish`.
 
     Every payload is counted once as accepted or once, by reason, as rejected; what was rejected is
-    logged with its count, not one by one.
+    logged with its count, not one by one, and told: the first of a reason at once, then once a minute.
     """
 
-    def __init__(self, writer: RingWriter, intake: Intake, slot: Slot) -> None:
+    def __init__(self, writer: RingWriter, intake: Intake, slot: Slot, tell: Tell) -> None:
         spec = writer.spec
         self.writer = writer
         self.largest = max(MAX_PAYLOAD, 8 * math.prod(spec.shape) * ITEM_SIZES[spec.dtype])
@@ -40,6 +46,9 @@ class Feed:
         self._accepted = self._counter("input_accepted_total")
         self._rows = self._counter("input_rows_total")
         self._log = LimitedLog(log, f"{spec.pipeline}: inputs.{spec.input}: rejected")
+        self._told: Limited[tuple[str, str]] = Limited(
+            lambda reason, newest, count: tell(reason, *newest, count), TELL_NS
+        )
         self._values: list[Values] = []
         self._times: list[Int64s | int] = []
         self._keys: list[int] = []
@@ -58,7 +67,7 @@ class Feed:
                 raise DecodeError("size", f"{len(payload)} bytes, the most is {self.largest}")
             rows = _decoded(decoder, payload)
         except DecodeError as error:
-            self.reject(error.reason, error.detail)
+            self.reject(error.reason, error.detail, payload=payload)
             raise
         self._messages.add()
         self._accepted.add()
@@ -72,11 +81,13 @@ class Feed:
         self._accepted.add(len(values))
         self._gather(values, t, 0)
 
-    def reject(self, reason: str, detail: str, count: int = 1) -> None:
-        """Count what cannot be used."""
+    def reject(self, reason: str, detail: str, count: int = 1, payload: bytes = b"") -> None:
+        """Count what cannot be used; `payload` is the newest, where it is known."""
         self._messages.add(count)
         self._counter("input_rejected_total", reason=reason).add(count)
-        self._log.note(reason, detail, boottime_ns(), count)
+        now, example = boottime_ns(), payload[:MAX_EXAMPLE].decode(errors="backslashreplace")
+        self._log.note(reason, detail, now, count)
+        self._told.note(reason, (detail[:MAX_DETAIL], example), now, count)
 
     def count(self, name: str, count: int = 1) -> None:
         """Add to a counter of this input."""
@@ -125,7 +136,8 @@ class Feed:
             t = np.atleast_1d(np.asarray(times[0], np.int64))
             self.writer.append(values[0], t, keys[0])
         elif self._waiting == len(values):
-            self.writer.append(np.concatenate(values), np.array(times, np.int64).ravel(), keys)
+            t = np.array(times, np.int64).ravel()
+            self.writer.append(np.concatenate(values), t, np.array(keys, np.uint32))
         else:
             t = np.concatenate([np.atleast_1d(part) for part in times])
             self.writer.append(np.concatenate(values), t, np.repeat(keys, [len(part) for part in values]))
@@ -138,8 +150,15 @@ class Feed:
         self.writer.publish()
 
     def turn(self, now: int) -> None:
-        """Write the log lines that are due."""
+        """Write the log lines that are due, and tell of what was rejected since."""
         self._log.turn(now)
+        self._told.turn(now)
+
+    def close(self) -> None:
+        """Let the reader see all rows, tell what was not told yet, and let go of the ring."""
+        self.publish()
+        self._told.flush(boottime_ns())
+        self.writer.close()
 
 
 def _decoded(decoder: Decoder, payload: bytes) -> Values:

@@ -72,6 +72,7 @@ class Agent:
         self._state = State(self._store / "state")
         self._journal = Journal(self._store / "journals" / JOURNAL, JOURNAL_BYTES)
         self._notices: list[Block] = []
+        self._brokers: dict[str, messages.BrokerStatus] = {}
         self._loop = Reactor()
         self._systemd = Systemd()
         self._share()
@@ -135,7 +136,8 @@ class Agent:
         while self._offers.changed:
             self._deploy(self._offers.changed.pop())
         if self._pipelines.changed:
-            self._pipelines.changed = not self._link.send(messages.Pipelines(self._statuses()))
+            brokers = tuple(self._brokers.values())
+            self._pipelines.changed = not self._link.send(messages.Pipelines(self._statuses(), brokers))
 
     def _keep_alive(self) -> None:
         now = clock.boottime_ns()
@@ -185,6 +187,7 @@ class Agent:
     # children
 
     def _begin_io(self) -> None:
+        self._brokers.clear()
         message = messages.StartIo(self._io.row.slot, self._settings_path, str(self._store / "files"))
         self._io.send(message, (self._board_fd, self._posts[0].fileno()))
         for pipeline in self._pipelines.by_name.values():
@@ -204,6 +207,12 @@ class Agent:
             self._end_failed(message.pipeline, "input", message.input, message.reason)
         elif isinstance(message, messages.OutputFailed):
             self._end_failed(message.pipeline, "output", message.output, message.reason)
+        elif isinstance(message, messages.InputRejected):
+            fields = message.__struct_fields__
+            self._tell("input.rejected", "warning", {name: getattr(message, name) for name in fields})
+        elif isinstance(message, messages.BrokerStatus):
+            self._brokers[message.name] = message
+            self._pipelines.changed = True
 
     def _end_failed(self, name: str, role: str, end: str, reason: str) -> None:
         """An input or output of a pipeline cannot be served, or is served again; the others are."""

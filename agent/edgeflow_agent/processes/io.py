@@ -173,6 +173,7 @@ class Io:
                 f"edgeflow-{self._settings.device}",
                 self._reactor,
                 self._slot,
+                self._channel.send,
             )
             broker.start()
             self._brokers[name] = broker

@@ -29,6 +29,7 @@ from edgeflow_agent.uplink.host import Probe
 from edgeflow_agent.uplink.memory import Memory
 from edgeflow_agent.uplink.ports import Stream
 from edgeflow_agent.uplink.wishes import Wishes
+from edgeflow_agent.web import status
 from edgeflow_agent.web.app import make_app
 from edgeflow_agent.web.local import Local
 from edgeflow_agent.web.offers import Offers
@@ -154,6 +155,7 @@ class Link:
         while True:
             self._refresh()
             self._uplink.measure()
+            status.look(self._local)
             if loop.time() - saved >= SAVE_S:
                 await self._memory.save()
                 saved = loop.time()
@@ -210,7 +212,8 @@ class Link:
 
     def _take(self, message: object) -> None:
         if isinstance(message, messages.Pipelines):
-            self._local.pipelines = {status.name: status for status in message.pipelines}
+            self._local.pipelines = {known.name: known for known in message.pipelines}
+            self._local.brokers = message.brokers
             self._local.heard = True
             self._refresh()
             self._local.tick.ring()

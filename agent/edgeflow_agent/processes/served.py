@@ -95,7 +95,7 @@ class ServedInput:
     def __init__(
         self, house: House, writer: RingWriter, node: InputNode, make: InputFactory | None, folder: Path
     ) -> None:
-        self.feed = Feed(writer, node.intake, house.slot)
+        self.feed = Feed(writer, node.intake, house.slot, self._rejected)
         self.source: Input | None = None
         self._house, self._node, self._make, self._folder = house, node, make, folder
         self._pipeline = writer.spec.pipeline
@@ -125,6 +125,10 @@ class ServedInput:
             self._pipeline, self._node.name, self._node.intake, self._folder, self.feed, self._scope,
             self._house.broker, self.failed,
         )  # fmt: skip
+
+    def _rejected(self, reason: str, detail: str, example: str, count: int) -> None:
+        message = messages.InputRejected(self._pipeline, self._node.name, reason, detail, example, count)
+        self._house.tell(message)
 
     def _healed(self) -> None:
         self._failures, self._reason = 0, ""
@@ -173,8 +177,7 @@ class ServedInput:
         if self._credit is not None:
             self._house.reactor.forget(self._credit)
         self._close_source()
-        self.feed.publish()
-        self.feed.writer.close()
+        self.feed.close()
 
 
 class Effects:

@@ -53,13 +53,14 @@ class Status:
             self._pages -= 1
 
     async def healthz(self, request: Request) -> Response:
-        """Say that this process is alive."""
-        return JSONResponse({"status": "ok"})
+        """Say that this process is alive, and whose it is."""
+        return JSONResponse({"status": "ok", "server": "device"})
 
     async def readyz(self, request: Request) -> Response:
-        """Say whether all that is wanted runs, and if not, what does not."""
+        """Say whether all that is wanted runs, and if not, what does not; and what else is amiss."""
         reasons = views.readiness(self._local)
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        found = {"ready": not reasons, "reasons": reasons, "degraded": views.degraded(self._local)}
+        return JSONResponse(found, 503 if reasons else 200)
 
     async def metrics(self, request: Request) -> Response:
         """Return every counter for Prometheus."""

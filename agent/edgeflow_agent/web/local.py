@@ -9,10 +9,11 @@ from typing import Any, Protocol
 from edgeflow_agent.config import Settings
 from edgeflow_agent.core.bell import Bell
 from edgeflow_agent.core.board import Board, Slot
-from edgeflow_agent.core.messages import PipelineStatus
+from edgeflow_agent.core.messages import BrokerStatus, PipelineStatus
 from edgeflow_agent.store.readers import Journals
 from edgeflow_agent.web.offers import Offers
 from edgeflow_agent.web.posts import Posts
+from edgeflow_agent.web.rates import Rates
 
 AGENTD_SLOT, IO_SLOT, LINK_SLOT = 0, 1, 2
 
@@ -42,6 +43,8 @@ class Local:
     offers: Offers
     posts: Posts
     tick: Bell = field(default_factory=Bell)  # rings when the page should look at once
+    rates: Rates = field(default_factory=Rates)
     pipelines: dict[str, PipelineStatus] = field(default_factory=dict)
+    brokers: tuple[BrokerStatus, ...] = ()  # those in use
     heard: bool = False  # `agentd` has said what runs
     stopping: bool = False

@@ -48,7 +48,7 @@ def _sha256(text: str) -> str:
 def render(local: Local) -> str:
     """Return the whole page."""
     name = escape(local.settings.device)
-    content = fragments(local, status.Rates())
+    content = fragments(local)
     cards = "".join(_card(pipeline, content) for pipeline in _pipelines(local))
     return (
         f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{name} · EdgeFlow</title>"
@@ -79,16 +79,16 @@ def _ids(pipeline: PipelineStatus) -> tuple[str, str, str]:
     return f"head:{name}", f"figures:{name}", f"errors:{name}"
 
 
-def fragments(local: Local, rates: status.Rates) -> Fragments:
+def fragments(local: Local) -> Fragments:
     """Return all that the page shows, by element."""
-    tone, words = status.relay(local)
+    ways = [*(("broker", *about) for about in status.brokers(local)), ("relay", *status.relay(local))]
     out = {
         "device": _figures(status.device(local)),
-        "relay": f"<p>{_badge('relay', tone)} {escape(words)}</p>",
+        "relay": "".join(f"<p>{_badge(way, tone)} {escape(words)}</p>" for way, tone, words in ways),
         "recent": _recent(local),
     }
     for pipeline in _pipelines(local):
-        figures = _figures(status.pipeline(local, pipeline, rates))
+        figures = _figures(status.pipeline(local, pipeline))
         contents = (_head(pipeline), figures, _errors(pipeline))
         out |= dict(zip(_ids(pipeline), contents, strict=True))
     return out
@@ -135,14 +135,22 @@ def _recent(local: Local) -> str:
     query = feed.Query(local.settings.device, limit=RECENT * (len(start) + 1))
     newest = feed.page(local.journals, start, query).events[-RECENT:]
     rows = "".join(_row(event) for event, _ in reversed(newest))
-    return f"<h2>Newest events</h2><table>{rows}</table>" if rows else "<p class=quiet>No event yet.</p>"
+    if not rows:
+        return "<p class=quiet>No event yet.</p>"
+    headings = "".join(f"<th>{heading}</th>" for heading in ("time", "pipeline", "type", "subject", "data"))
+    return f"<h2>Newest events</h2><table><tr>{headings}</tr>{rows}</table>"
 
 
 def _row(event: Event) -> str:
-    data = msgspec.json.encode(event.data).decode()
+    data = " ".join(f"{name}={_value(value)}" for name, value in event.data.items())
     cells = (event.time[:19].replace("T", " "), event.pipeline, event.type, event.subject or "", data[:160])
     inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     return f'<tr class="{escape(event.severity)}">{inner}</tr>'
+
+
+def _value(value: object) -> str:
+    """Return a value as JSON, a number to as many places as a float32 has."""
+    return f"{value:.7g}" if isinstance(value, float) else msgspec.json.encode(value).decode()
 
 
 class Changes:
@@ -150,12 +158,11 @@ class Changes:
 
     def __init__(self, local: Local) -> None:
         self._local = local
-        self._rates = status.Rates()
         self._sent: Fragments = {}
 
     def next(self) -> Iterator[tuple[str, str]]:
         """Yield element id and content of what changed since the call before."""
-        now = fragments(self._local, self._rates)
+        now = fragments(self._local)
         for name, content in now.items():
             if self._sent.get(name) != content:
                 yield name, content

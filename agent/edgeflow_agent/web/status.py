@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from edgeflow_agent.core.counters import Sample, total
@@ -10,6 +9,7 @@ from edgeflow_agent.core.messages import PipelineStatus
 from edgeflow_agent.web import views
 from edgeflow_agent.web.local import Local
 
+ROWS = "rows_total"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -55,21 +55,19 @@ def rejected(found: list[Sample]) -> dict[str, dict[str, int]]:
     return out
 
 
-class Rates:
-    """Turns counts into rates between one call and the next."""
+def rate(per_second: float | None) -> str:
+    """Return a rate, a dash where there is none."""
+    if per_second is None:
+        return "–"
+    return amount(round(per_second)) if per_second >= 100 else f"{per_second:.1f}"
 
-    def __init__(self) -> None:
-        self._before: dict[str, tuple[float, int]] = {}
 
-    def per_second(self, name: str, count: int) -> str:
-        """Return the rate since the call before, a dash at the first."""
-        now = time.monotonic()
-        at, before = self._before.get(name, (0.0, 0))
-        self._before[name] = (now, count)
-        if not at or now <= at or count < before:
-            return "–"
-        rate = (count - before) / (now - at)
-        return amount(round(rate)) if rate >= 100 else f"{rate:.1f}"
+def look(local: Local) -> None:
+    """Look at what is shown as a rate."""
+    for known in local.pipelines.values():
+        if known.slot >= 0:
+            own = local.board.slot(known.slot).read().items()
+            local.rates.look(known.name, sum(value for name, value in own if name.startswith(ROWS)))
 
 
 def device(local: Local) -> list[tuple[str, str]]:
@@ -89,12 +87,22 @@ def device(local: Local) -> list[tuple[str, str]]:
     return figures
 
 
+def brokers(local: Local) -> list[tuple[str, str]]:
+    """Return the state of each broker in use, ``good`` or ``bad``, and what to say of it."""
+    found = []
+    for broker in map(views.broker, local.brokers):
+        state = "connected" if broker["connected"] else f"not connected ({broker['reason']})"
+        words = f"{broker['name']} at {broker['address']}: {state} for {duration(broker['since_s'])}"
+        found.append(("good" if broker["connected"] else "bad", words))
+    return found
+
+
 def relay(local: Local) -> tuple[str, str]:
     """Return the state of the uplink, ``good``, ``bad`` or ``off``, and what to say of it."""
     about = local.relay
     if not about.address:
         return "off", "no relay is set; events stay on this device"
-    waiting = f"{amount(about.backlog)} events wait"
+    waiting = "1 event waits" if about.backlog == 1 else f"{amount(about.backlog)} events wait"
     if about.conflicts:
         names = ", ".join(about.conflicts)
         return "bad", f"{about.address}: it has more events of {names} than this device; these are not sent"
@@ -103,14 +111,13 @@ def relay(local: Local) -> tuple[str, str]:
     return "bad", f"{about.address}: not connected ({about.error}), {waiting}"
 
 
-def pipeline(local: Local, status: PipelineStatus, rates: Rates) -> list[tuple[str, str]]:
+def pipeline(local: Local, status: PipelineStatus) -> list[tuple[str, str]]:
     """Return a pipeline's figures, label and text."""
     found = views.of_pipeline(local, status)
-    rows = total(found, "rows_total")
     decision = [latency(views.quantile(found, "decision_us", share)) for share in (0.5, 0.99)]
     figures = [
-        ("rows/s", rates.per_second(status.name, rows)),
-        ("rows", amount(rows)),
+        ("rows/s", rate(local.rates.per_second(status.name))),
+        ("rows", amount(total(found, ROWS))),
         ("inferences", amount(total(found, "inferences_total"))),
         ("events", amount(total(found, "events_total"))),
         ("rows lost", amount(total(found, "rows_lost_total"))),

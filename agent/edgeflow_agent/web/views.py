@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeflow_agent.core import clock, counters
 from edgeflow_agent.core.counters import BUCKET, Sample, by_label, total
-from edgeflow_agent.core.messages import PipelineStatus
+from edgeflow_agent.core.messages import BrokerStatus, PipelineStatus
 from edgeflow_agent.core.version import version
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.web.local import IO_SLOT, LINK_SLOT, Local
@@ -29,6 +29,7 @@ def device(local: Local) -> dict[str, Any]:
         "time": wall_time(clock.boottime_ns() + now.offset_ns),
         "clock_quality": now.quality,
         "host": local.host(),
+        "brokers": [broker(status) for status in local.brokers],
         "relay": {
             "address": relay.address,
             "connected": relay.connected,
@@ -38,6 +39,13 @@ def device(local: Local) -> dict[str, Any]:
         },
         "heartbeat_age_s": {name: round(age, 3) for name, age in heartbeats(local).items()},
     }
+
+
+def broker(status: BrokerStatus) -> dict[str, Any]:
+    """Return how the connection to a broker fares."""
+    since = round(max(0, clock.boottime_ns() - status.since_ns) / 1e9, 1)
+    known = {name: getattr(status, name) for name in ("name", "address", "connected", "reason")}
+    return {**known, "since_s": since}
 
 
 def of_pipeline(local: Local, pipeline: PipelineStatus) -> list[Sample]:
@@ -91,7 +99,7 @@ def quantile(found: list[Sample], histogram: str, share: float) -> float | None:
 
 
 def readiness(local: Local) -> list[str]:
-    """Return what still keeps the device from doing all that is wanted of it."""
+    """Return what still keeps the device from running all that is wanted of it."""
     if not local.heard:
         return ["agentd has not said yet what runs"]
     reasons = [
@@ -103,3 +111,12 @@ def readiness(local: Local) -> list[str]:
     hang = local.settings.hang / 1e9
     reasons += [f"{name} stands still" for name in ("agentd", "io") if ages.get(name, hang + 1) > hang]
     return reasons
+
+
+def degraded(local: Local) -> list[str]:
+    """Return what is amiss outside of this device while all that is wanted of it runs."""
+    return [
+        f"broker {status.name} at {status.address}: not connected: {status.reason}"
+        for status in local.brokers
+        if not status.connected
+    ]

@@ -11,8 +11,8 @@ from edgeflow_relay.api.common import answer, relay_of
 
 
 async def healthz(_: Request) -> Response:
-    """Say that the process is alive."""
-    return answer({"status": "ok"})
+    """Say that the process is alive, and what it is."""
+    return answer({"status": "ok", "server": "relay"})
 
 
 async def readyz(request: Request) -> Response:

@@ -13,6 +13,7 @@ import pytest
 from edgeflow_agent import config
 from edgeflow_agent.core import board
 from edgeflow_agent.core.broker import Message, Target
+from edgeflow_agent.core.messages import BrokerStatus
 from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.inputs import broker as module
 from edgeflow_agent.inputs.broker import MAX_IN_FLIGHT, PahoBroker
@@ -69,9 +70,12 @@ class Io:
 
     def __init__(self, port: int) -> None:
         self.reactor = Reactor()
+        self.told: list[BrokerStatus] = []
         self.slot = board.Board(board.create()).slot(1)
         settings = config.Broker(port=port)
-        self.broker = PahoBroker("local", settings, "edgeflow-test", self.reactor, self.slot)
+        self.broker = PahoBroker(
+            "local", settings, "edgeflow-test", self.reactor, self.slot, self.told.append
+        )
         self.broker.start()
 
     def until(self, condition: Callable[[], bool], patience_s: float = 20.0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -10,7 +11,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from paho.mqtt import client as mqtt
 from edgeflow_agent.core import board as boards
 from edgeflow_agent.core import channel as channels
 from edgeflow_agent.core import messages, shm, snapshot
-from edgeflow_agent.core.channel import Channel
+from edgeflow_agent.core.channel import Channel, Closed
 from edgeflow_agent.core.layout import RingSpec
 from edgeflow_agent.core.ring import KEY_MASK, RingReader
 from edgeflow_agent.core.snapshot import Snapshots
@@ -29,6 +30,7 @@ from edgeflow_proto.pipeline.graph import Graph
 from tests.support.processes import eventually
 
 Rows = npt.NDArray[Any]
+T = TypeVar("T")
 
 
 class _NoFiles:
@@ -206,12 +208,12 @@ class AgentdStandIn:
         assert isinstance(answer, messages.Posted)
         return answer
 
-    def hear(self) -> list[object]:
-        """Return all that `io` has said so far."""
-        assert self.channel is not None
-        while (received := self.channel.receive()) is not None:
-            self.heard.append(received[0])
-        return self.heard
+    def hear(self, *kinds: type[T]) -> list[T]:
+        """Return all of these kinds that `io` has said so far."""
+        with contextlib.suppress(Closed):
+            while self.channel is not None and (received := self.channel.receive()) is not None:
+                self.heard.append(received[0])
+        return [message for message in self.heard if isinstance(message, kinds)]
 
     def count(self, name: str, **labels: str) -> int:
         """Add up the counters of that name that carry `labels`."""
@@ -235,6 +237,7 @@ class AgentdStandIn:
         assert self.process is not None
         self.say(messages.Stop())
         code = self.process.wait(20)
+        self.hear()
         self._close_channel()
         return code
 

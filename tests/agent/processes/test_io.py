@@ -18,6 +18,7 @@ from tests.support.mosquitto import Mosquitto
 from tests.support.processes import eventually
 
 pytestmark = pytest.mark.system
+FAILED = (messages.InputFailed, messages.OutputFailed)
 
 
 def test_samples_of_a_message_are_spaced_by_the_rate_and_carry_their_key(
@@ -73,6 +74,30 @@ def test_all_that_was_sent_is_accepted_or_rejected_by_reason(agentd: AgentdStand
         assert agentd.count("input_rejected_total", input="x", reason=reason) == expected
     assert agentd.count("input_rejected_total", input="raw", reason="shape") == len(bad)
     assert "10485760 bytes, the most is 1048576" in agentd.log
+
+
+def test_the_first_rejected_payload_is_told_at_once_and_the_others_with_their_count(
+    agentd: AgentdStandIn, client: Client
+) -> None:
+    agentd.deploy(document("  x: {mqtt: {topic: s/x, qos: 1}, fields: {x: acc.x}}"))
+    agentd.start()
+    ready(agentd)
+    for payload in (b'{"acc": {"y": 1}}', b"", b'{"acc": {"y": 2}}', b'{"acc": {"y": 3}}'):
+        client.send("s/x", payload)
+    eventually(lambda: agentd.count("input_rejected_total", input="x") == 4, "all are counted")
+    first = eventually(
+        lambda: len(found := agentd.hear(messages.InputRejected)) == 2 and found, "two reasons"
+    )
+    assert [(told.reason, told.example, told.count) for told in first] == [
+        ("missing_field", '{"acc": {"y": 1}}', 1),
+        ("json", "", 1),
+    ]
+    assert agentd.stop() == 0
+    last = agentd.hear(messages.InputRejected)[2:]  # nothing more can follow
+    assert [(told.reason, told.example, told.count) for told in last] == [
+        ("missing_field", '{"acc": {"y": 3}}', 2)
+    ]
+    assert (last[0].pipeline, last[0].input, "acc" in last[0].detail) == ("watch", "x", True)
 
 
 FLOOD = """
@@ -230,10 +255,10 @@ def test_a_file_that_is_not_there_is_told_once_and_read_when_it_comes(agentd: Ag
     path = agentd.folder / "later.jsonl"
     ring = agentd.deploy(document(f"  f: {{file: {path}, rate: 1 kHz}}")).rings["f"]
     agentd.start()
-    eventually(agentd.hear, "the failure is told")
+    eventually(lambda: agentd.hear(*FAILED), "the failure is told")
     path.write_text("1\n2\n")
     read(ring, 2)
-    heard = eventually(lambda: len(agentd.hear()) == 2 and agentd.hear(), "it is served again")
+    heard = eventually(lambda: len(found := agentd.hear(*FAILED)) == 2 and found, "it is served again")
     assert [type(message) for message in heard] == [messages.InputFailed] * 2
     assert "later.jsonl" in heard[0].reason  # type: ignore[attr-defined]
     assert heard[1].reason == ""  # type: ignore[attr-defined]
@@ -263,7 +288,7 @@ def test_an_input_that_cannot_be_served_is_told_and_the_others_are(
     ready(agentd)
     client.send("s/a", 1)
     read(pipeline.rings["good"], 1)
-    heard = eventually(lambda: len(agentd.hear()) == 2 and agentd.hear(), "both are told")
+    heard = eventually(lambda: len(found := agentd.hear(*FAILED)) == 2 and found, "both are told")
     assert {(type(message).__name__, message.reason.split("(")[0].strip()) for message in heard} == {  # type: ignore[attr-defined]
         ("InputFailed", "LookupError: no broker 'nowhere' in the device's settings"),
         ("OutputFailed", "no broker 'nowhere' in the device's settings"),
@@ -284,5 +309,5 @@ def test_a_bundle_that_cannot_be_read_is_told_and_the_others_are_served(
     ready(agentd)
     client.send("s/a", 1)
     read(ring, 1)
-    heard = agentd.hear()
+    heard = agentd.hear(*FAILED)
     assert [(message.pipeline, message.input) for message in heard] == [("broken", "v")]  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeflow_agent.core import messages
 from edgeflow_agent.core.board import Histogram, labelled
 from tests.agent.uplink.standin import StandInRelay
 from tests.agent.web.harness import AgentdStandIn, block, pipeline
@@ -164,10 +165,28 @@ def test_the_device_is_ready_when_what_runs_runs_and_io_beats(link: AgentdStandI
     assert answer.json() == {
         "ready": False,
         "reasons": ["pipeline bad is failing: no model", "io stands still"],
+        "degraded": [],
     }
     link.board.slot(1).beat()
     link.tell(pipeline("one"))
-    eventually(lambda: link.http.get("/readyz").json() == {"ready": True, "reasons": []}, "ready")
+    well = {"ready": True, "reasons": [], "degraded": []}
+    eventually(lambda: link.http.get("/readyz").json() == well, "ready")
+
+
+def test_a_broker_that_is_away_is_named_and_keeps_nobody_from_being_ready(link: AgentdStandIn) -> None:
+    away = messages.BrokerStatus("local", "127.0.0.1:1883", False, "Connection refused", 0)
+    assert link.control is not None
+    link.control.send(messages.Pipelines((pipeline("one"),), (away,)))
+    for slot in (0, 1):
+        link.board.slot(slot).beat()
+    words = "broker local at 127.0.0.1:1883: not connected: Connection refused"
+    answer = eventually(
+        lambda: (found := link.http.get("/readyz").json())["degraded"] and found, "the broker is named"
+    )
+    assert answer == {"ready": True, "reasons": [], "degraded": [words]}
+    (told,) = link.http.get("/api/v1/device").json()["brokers"]
+    assert (told["name"], told["connected"], told["reason"]) == ("local", False, "Connection refused")
+    assert "not connected (Connection refused)" in link.http.get("/").text
 
 
 def test_the_page_escapes_all_it_shows_and_refreshes_itself(link: AgentdStandIn) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from edgeflow_agent.core.counters import Sample
-from edgeflow_agent.web import status, views
+from edgeflow_agent.web import rates, status, views
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,15 @@ def test_rejected_messages_are_shown_by_input_and_reason() -> None:
 
 def test_a_rate_needs_two_looks_and_none_is_negative(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [10.0]
-    monkeypatch.setattr(status.time, "monotonic", lambda: now[0])
-    rates = status.Rates()
-    assert rates.per_second("a", 100) == "–"
+    monkeypatch.setattr(rates.time, "monotonic", lambda: now[0])
+    seen = rates.Rates()
+
+    def looked(count: int) -> str:
+        seen.look("a", count)
+        return status.rate(seen.per_second("a"))
+
+    assert looked(100) == "–"
     now[0] = 12.0
-    assert rates.per_second("a", 150) == "25.0"
+    assert looked(150) == "25.0"
     now[0] = 13.0
-    assert rates.per_second("a", 20) == "–"  # the worker is a new one
+    assert looked(20) == "–"  # the worker is a new one

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeflow_tools import whom
 from edgeflow_tools.terminal import Failure, Unwell, emit, json_option, note, problems
 
 if TYPE_CHECKING:
@@ -15,16 +16,14 @@ if TYPE_CHECKING:
     from edgeflow_tools.client import Server
 
 TRIAL_S = 330.0  # a device answers when its trial of the bundle is over
+START_S = 30.0  # a worker is ready long before
 POLL_S = 0.5
+SOON_S = 0.1
 
 
 @click.command(epilog="Example: edgeflow deploy bearing/ --device pump-7")
 @click.argument("path", metavar="DIR|FILE", type=click.Path(path_type=Path))
-@click.option(
-    "--to", "to", metavar="URL", help="A device's own address. Default: EDGEFLOW_DEVICE, else this machine."
-)
-@click.option("--device", metavar="NAME", help="A device of the relay's, in place of --to.")
-@click.option("--relay", metavar="URL", help="Default: EDGEFLOW_RELAY, else http://127.0.0.1:7000.")
+@whom.options
 @click.option(
     "--wait/--no-wait", default=True, help="Wait until the device runs it or refuses.  [default: wait]"
 )
@@ -37,15 +36,15 @@ def command(
     A folder (or its pipeline.yaml) goes along whole. Any other file takes along what it names and the Python
     beside it. The device tries the bundle before it runs it; exit code 1 says that it refused.
     """
-    if to is not None and (device is not None or relay is not None):
-        raise click.UsageError("give either --to or --device with --relay")
-    if relay is not None and device is None:
-        raise click.UsageError("say which --device of the relay's")
     manifest, body = _packed(path)
     note(f"{manifest.name} {manifest.digest[:12]}: {len(manifest.files)} files, {len(body):,} bytes")
-    found = (
-        _directly(to, manifest, body) if device is None else _by_relay(relay, device, manifest, body, wait)
-    )
+    server, name = whom.whom(to, device, relay)
+    if name is None and server.kind == "relay":
+        raise click.UsageError("say which --device of the relay's")
+    if name is None:
+        found = _directly(server, manifest, body, wait)
+    else:
+        found = _by_relay(server, name, manifest, body, wait)
     if as_json:
         emit(found)
     else:
@@ -68,26 +67,39 @@ def _packed(path: Path) -> tuple[Manifest, bytes]:
         raise Failure(f"{path}: {error}") from None
 
 
-def _directly(url: str | None, manifest: Manifest, body: bytes) -> dict[str, Any]:
-    from edgeflow_tools.client import DEVICE, TAR, Server
+def _directly(server: Server, manifest: Manifest, body: bytes, wait: bool) -> dict[str, Any]:
+    from edgeflow_tools.client import TAR
 
-    server = Server(DEVICE, url)
-    answer = server.put(f"/api/v1/pipelines/{manifest.name}", body, TAR, TRIAL_S)
-    return {"name": answer["name"], "digest": answer["digest"], "device": server.url, "state": "active"}
+    place = f"/api/v1/pipelines/{manifest.name}"
+    digest = server.put(place, body, TAR, TRIAL_S)["digest"]
+    deadline = time.monotonic() + (START_S if wait else 0)
+    while (state := _state(server.get(place), digest)) == "starting" and time.monotonic() < deadline:
+        time.sleep(SOON_S)
+    return {"name": manifest.name, "digest": digest, "device": server.url, "state": state}
 
 
-def _by_relay(url: str | None, device: str, manifest: Manifest, body: bytes, wait: bool) -> dict[str, Any]:
-    from edgeflow_tools.client import RELAY, TAR, TRANSFER_S, Server, quoted
+def _state(told: dict[str, Any], digest: str) -> str:
+    """Return how far a version that a device has taken is; raises Failure when it will not get further."""
+    name, state = told["name"], told["state"]
+    if told["digest"] != digest:
+        wins = "the relay's" if told["origin"] == "relay" else "a newer"
+        raise Unwell(f"stored; {wins} version of {name} wins, {told['digest'][:12]} is {state}")
+    if state not in ("running", "starting"):
+        raise Unwell(f"stored; {name} is {state}: {told['reason']}")
+    return "active" if state == "running" else "starting"
 
-    server = Server(RELAY, url)
+
+def _by_relay(server: Server, device: str, manifest: Manifest, body: bytes, wait: bool) -> dict[str, Any]:
+    from edgeflow_tools.client import TAR, TRANSFER_S, quoted
+
     place = f"/api/v1/devices/{quoted(device)}"
-    online = server.get(place)["online"]  # refuses an unknown device before anything is uploaded
+    online = server.get(place)["online"]
     server.put(f"/api/v1/pipelines/{manifest.name}", body, TAR, TRANSFER_S)
     wish = {"digest": manifest.digest}
     revision = server.put_json(f"{place}/pipelines/{manifest.name}", wish)["revision"]
     found = {"name": manifest.name, "digest": manifest.digest, "device": device, "revision": revision}
     if not online:
-        note(f"{device} is offline; it gets the pipeline when it is back")
+        note(f"{device} is offline; it gets the pipeline when it is back" + (", waiting" if wait else ""))
     return found | {"state": _awaited(server, place, manifest, revision) if wait else "desired"}
 
 

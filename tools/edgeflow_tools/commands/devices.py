@@ -8,17 +8,18 @@ from typing import Any
 import click
 
 from edgeflow_tools.terminal import emit, json_option
+from edgeflow_tools.whom import relay_option
 
 
 @click.command(epilog="Example: edgeflow devices --relay http://127.0.0.1:7000")
-@click.option("--relay", metavar="URL", help="Default: EDGEFLOW_RELAY, else http://127.0.0.1:7000.")
+@relay_option
 @json_option
 def command(relay: str | None, as_json: bool) -> None:
     """List the devices of a relay, and what runs on each."""
     from edgeflow_tools import tables
     from edgeflow_tools.client import RELAY, Server
 
-    devices = Server(RELAY, relay).get("/api/v1/devices")["devices"]
+    devices = Server(RELAY, relay).met().get("/api/v1/devices")["devices"]
     if as_json:
         emit({"devices": devices})
     elif not devices:

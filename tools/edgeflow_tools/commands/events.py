@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -13,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeflow_tools.terminal import emit, json_option
+from edgeflow_tools import whom
+from edgeflow_tools.terminal import emit, json_option, note
 
 if TYPE_CHECKING:
     from edgeflow_tools.client import Server
 
 PATH = "/api/v1/events"
 PAGE = 1000
+OWN = "_agent"  # stands as a pipeline for what a device says of itself
 Filter = dict[str, str | int | None]
 
 
@@ -41,10 +42,7 @@ def _since(_context: click.Context, _option: click.Parameter, value: str | None)
 
 
 @click.command(epilog="Example: edgeflow events --pipeline bearing-watch --since 1h --follow")
-@click.option("--relay", metavar="URL", help="Default: EDGEFLOW_RELAY, else http://127.0.0.1:7000.")
-@click.option(
-    "--device", metavar="NAME|URL", help="Only this device's; an URL asks the device, not the relay."
-)
+@whom.options
 @click.option("--pipeline", metavar="NAME", help="Only this pipeline's.")
 @click.option("--type", "type_", metavar="TYPE", help="Only events of this type.")
 @click.option(
@@ -53,11 +51,13 @@ def _since(_context: click.Context, _option: click.Parameter, value: str | None)
 @click.option("--limit", metavar="N", type=click.IntRange(min=0), help="Only the newest N.")
 @click.option("--follow", is_flag=True, help="Go on with new ones until Ctrl-C; past ones only if asked for.")
 @json_option
-def command(
-    relay: str | None, device: str | None, since: str | None, limit: int | None, follow: bool, **rest: Any
-) -> None:
-    """Print events, oldest first; with --json as CloudEvents, one a line."""
-    server, name = _server(relay, device)
+def command(since: str | None, limit: int | None, follow: bool, **rest: Any) -> None:
+    """Print events of a fleet or of a device; with --json as CloudEvents, one a line.
+
+    A relay's come in the order in which they reached it, so those of a device that was offline come late; a
+    device's own (--to) in the order of their times.
+    """
+    server, name = whom.whom(rest["to"], rest["device"], rest["relay"], fleet=True)
     chosen: Filter = {"device": name, "pipeline": rest["pipeline"], "type": rest["type_"]}
     show = emit if rest["as_json"] else _show
     cursor = None
@@ -66,24 +66,12 @@ def command(
         for event in past if limit is None else deque(past, maxlen=limit):
             show(event)
         cursor = past.cursor
+        if not past.found:
+            _remark(server, chosen["pipeline"])
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
             for event in server.stream(PATH, after=cursor, **chosen):
                 show(event)
-
-
-def _server(relay: str | None, device: str | None) -> tuple[Server, str | None]:
-    """Return whom to ask, and the device's name where one is among many."""
-    from edgeflow_tools.client import DEVICE, RELAY, Server
-
-    if device is not None and "://" in device:
-        if relay is not None:
-            raise click.UsageError("give a device's URL or --relay, not both")
-        return Server(DEVICE, device), None
-    alone = "EDGEFLOW_DEVICE" in os.environ and "EDGEFLOW_RELAY" not in os.environ
-    if relay is None and device is None and alone:
-        return Server(DEVICE), None
-    return Server(RELAY, relay), device
 
 
 class Past:
@@ -94,6 +82,7 @@ class Past:
         self._chosen = chosen
         self._since = since
         self.cursor = "0"
+        self.found = False  # any
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         from edgeflow_tools.client import RELAY
@@ -105,7 +94,23 @@ class Past:
             page = self._server.get(PATH, after=self.cursor, limit=PAGE, **query)
             self.cursor = page["next"]
             more = bool(page["events"]) or page.get("more", False)
-            yield from (event for event in page["events"] if event["time"] >= (self._since or ""))
+            for event in page["events"]:
+                if event["time"] >= (self._since or ""):
+                    self.found = True
+                    yield event
+
+
+def _remark(server: Server, pipeline: str | int | None) -> None:
+    """Say so where there is no event because there is no such pipeline."""
+    from edgeflow_proto.pipeline.problem import near_miss
+
+    if pipeline is None:
+        return
+    devices = server.get("/api/v1/devices")["devices"] if server.kind == "relay" else []
+    listed = [server.get("/api/v1/pipelines"), *devices]
+    known = {OWN, *(found["name"] for each in listed for found in each["pipelines"])}
+    if pipeline not in known:
+        note(f"{server.url} knows no pipeline '{pipeline}' ({near_miss(str(pipeline), known)})")
 
 
 def _show(event: dict[str, Any]) -> None:
