@@ -20,6 +20,7 @@ from edgeflow_proto.pipeline.kinds.steps.model import Model, Provider
 from tests.support.documents import Beside
 from tests.support.onnx_files import linear, summing
 from tests.support.steps import XY, alone, assert_indifferent, keyed, rows, sizes, step
+from tests.support.tflite_files import added
 
 WEIGHTS = np.array([[1, 10, 100], [2, 20, 200]], np.float32)
 FREE = Tensor("x", "float32", (-1, 2))
@@ -231,6 +232,17 @@ def test_state_is_carried_from_row_to_row_of_each_key(tmp_path: Path, batch: Bat
     for key in np.unique(batch.key):
         mine = batch.key == key
         np.testing.assert_allclose(came.values[mine], 2 * np.cumsum(batch.values[mine], axis=0), rtol=1e-5)
+
+
+def test_state_is_carried_through_a_quantised_tflite_model(tmp_path: Path) -> None:
+    x, old, new = (Tensor(name, "int8", (1, 2), 0.5, -7) for name in ("x", "old", "new"))
+    added(tmp_path / "m.tflite", x, old, new, Tensor("y", "int8", (1, 2), 0.5, -7))
+    options = Model(file="m.tflite", state={"new": "old"})
+    values = np.random.default_rng(2).integers(-4, 5, (40, 2)).astype(np.float32)
+    batch = rows(values, key=np.arange(40) % 3)
+    out = assert_indifferent(lambda: alone(step(options, folder=tmp_path)), batch, [3, 1, 7])["out"]
+    for key in range(3):
+        np.testing.assert_array_equal(out.values[key::3], np.cumsum(values[key::3], axis=0))
 
 
 def test_state_begins_anew_after_a_gap(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ class Model(StepKind, frozen=True, kw_only=True):
     """A model beside the pipeline: ONNX or TFLite, by ending.
 
     Rows feed the input named by `input` (by default the one that nothing else feeds), reshaped to it where
-    the number of values agrees. `constants` are the values of other inputs: numbers in nested lists, or one
-    number that fills the input. `state` carries outputs over to inputs (``{output: input}``), for each key by
-    itself: zero for its first row, and again after a gap.
+    the number of values agrees. `constants` are the values of other inputs, as the model stores them: numbers
+    in nested lists, or one number that fills the input. `state` carries outputs over to inputs
+    (``{output: input}``), for each key by itself: zero for its first row, and again after a gap.
 
     `quantise` says how rows become the numbers of an integer model with a scale and zero point: ``raw`` as
     they are, ``model`` by that scale, ``auto`` by whether they are floats. Its results become float32.
