@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.common import Result, in_turns, note, seconds_per_call
+from benchmarks.models import AUTOENCODER, Folder, make_dense
 from edgeflow_agent.core import shm
 from edgeflow_agent.core.layout import RingSpec
 from edgeflow_agent.core.ring import RingReader, RingWriter
@@ -25,17 +24,6 @@ from edgeflow_agent.runtime.plan import compile_plan
 from edgeflow_agent.runtime.run import Runtime
 from edgeflow_proto.pipeline.check import graph_of
 from edgeflow_proto.pipeline.graph import Graph
-
-AUTOENCODER = (640, 64, 8, 64, 640)  # 84k parameters
-
-
-class _Folder:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read(self, name: str) -> bytes | None:
-        file = self._path / name
-        return file.read_bytes() if file.is_file() else None
 
 
 def _graph(folder: Path, model: str, shape: list[int], dtype: str) -> Graph:
@@ -49,7 +37,7 @@ steps:
 outputs:
   all: {{from: score, event: bench.score}}
 """
-    return graph_of(text, "bench.yaml", _Folder(folder), {model: read_signature(folder / model)})
+    return graph_of(text, "bench.yaml", Folder(folder), {model: read_signature(folder / model)})
 
 
 def _through_the_runtime(folder: Path, model: str) -> Callable[[], object]:
@@ -130,30 +118,8 @@ def _bare_onnx(path: Path) -> Callable[[], object]:
     return call
 
 
-def make_autoencoder(path: Path) -> None:
-    """Write a dense autoencoder with random weights as ONNX."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    rng = np.random.default_rng(0)
-    nodes: list[Any] = []
-    weights: list[Any] = []
-    edge = "x"
-    for index, (wide, high) in enumerate(pairwise(AUTOENCODER)):
-        weights.append(numpy_helper.from_array(rng.normal(0, 0.1, (wide, high)).astype("f4"), f"w{index}"))
-        weights.append(numpy_helper.from_array(np.zeros(high, "f4"), f"b{index}"))
-        nodes.append(helper.make_node("Gemm", [edge, f"w{index}", f"b{index}"], [f"g{index}"]))
-        nodes.append(helper.make_node("Relu", [f"g{index}"], [f"r{index}"]))
-        edge = f"r{index}"
-    source = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, AUTOENCODER[0]])
-    target = helper.make_tensor_value_info(edge, TensorProto.FLOAT, [None, AUTOENCODER[-1]])
-    graph = helper.make_graph(nodes, "autoencoder", [source], [target], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, path)
-
-
 def _models(folder: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
-    make_autoencoder(folder / "autoencoder.onnx")
+    make_dense(folder / "autoencoder.onnx", AUTOENCODER)
     yield "84k autoencoder, ONNX", "autoencoder.onnx", _bare_onnx(folder / "autoencoder.onnx")
     data = Path(os.environ.get("EDGEFLOW_TEST_DATA", "../shared/data")) / "mlperf-tiny" / "models"
     if not data.is_dir():

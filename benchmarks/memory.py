@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.common import Result, note
-from benchmarks.inference import make_autoencoder
+from benchmarks.models import AUTOENCODER, make_dense
 from tests.support.device import PROCESSES, Device
 from tests.support.processes import eventually
 
@@ -40,7 +40,7 @@ def _settled(pid: int) -> float:
 
 
 def _models(folder: Path) -> Iterator[tuple[str, Path]]:
-    make_autoencoder(folder / "autoencoder.onnx")
+    make_dense(folder / "autoencoder.onnx", AUTOENCODER)
     yield "worker, ONNX", folder / "autoencoder.onnx"
     data = Path(os.environ.get("EDGEFLOW_TEST_DATA", "../shared/data")) / "mlperf-tiny" / "models"
     if data.is_dir():

@@ -10,7 +10,7 @@ import time
 
 from benchmarks.common import HEADER, Result, note
 
-NAMES = ("inference", "mqtt", "journal", "memory")
+NAMES = ("inference", "graph", "ring", "mqtt", "latency", "journal", "memory", "start")
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -15,9 +15,8 @@ Keys = npt.NDArray[np.uint32]
 Rows = npt.NDArray[Any]  # an index: row numbers or a boolean mask
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows of one edge, oldest first.
+class Batch(msgspec.Struct, frozen=True, eq=False):
+    """Rows of one edge, oldest first; a msgspec struct, because several are made for each call of a graph.
 
     `values` is ``(n, …)``; `t` int64 ``(n,)``, CLOCK_BOOTTIME ns; `key` uint32 ``(n,)``; `span` int64
     ``(n, 2·inputs)``, sequence numbers of the first and last row behind each row, of every input of the edge
@@ -61,5 +60,7 @@ def concatenated(batches: Sequence[Batch]) -> Batch:
 
 def numbered(values: Values, t: Int64s, key: Keys, first: int, columns: tuple[str, ...] | None) -> Batch:
     """Return input rows as a batch: each row's span is itself, counted from sequence number `first`."""
-    rows = np.arange(first, first + len(t), dtype=np.int64)
-    return Batch(values, t, key, np.stack((rows, rows), axis=1), columns)
+    count = len(t)
+    rows = np.arange(first, first + count, dtype=np.int64)
+    span: Int64s = np.ndarray((count, 2), np.int64, rows, strides=(8, 0))  # each number twice, without a copy
+    return Batch(values, t, key, span, columns)

@@ -80,6 +80,7 @@ class Operator:
     stateless: ClassVar[bool] = True  # a failing call may be repeated row by row
     notices: tuple[str, ...] = ()  # what people should be told when it is set up, not quite as asked for
     ticks: bool = False  # whether time alone makes it give rows
+    due: int = 1  # rows that must come before a call can give any
 
     def __call__(self, batch: Batch) -> dict[str, Batch]:
         """Return the rows of each port (``""`` for the unnamed one); an absent port gives none."""

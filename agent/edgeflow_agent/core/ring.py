@@ -13,7 +13,6 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeflow_agent.core import shm
 from edgeflow_agent.core.batch import Batch, Int64s, Keys, Values, numbered
@@ -56,12 +55,9 @@ class _Memory:
         self.slots = min(self.wraps)
 
     def views(self, row: int, count: int) -> tuple[Values, Int64s, Keys]:
-        starts = [row % wrap for wrap in self.wraps]
-        return (
-            self.values[starts[0] : starts[0] + count],
-            self.t[starts[1] : starts[1] + count],
-            self.key[starts[2] : starts[2] + count],
-        )
+        wraps = self.wraps
+        at, at_t, at_key = row % wraps[0], row % wraps[1], row % wraps[2]
+        return self.values[at : at + count], self.t[at_t : at_t + count], self.key[at_key : at_key + count]
 
     def key_name(self, index: int) -> str:
         start = shm.PAGE + index * KEY_BYTES
@@ -146,29 +142,39 @@ class RingWriter:
             reader.credited = taken - 1 if reader.credited is None else reader.credited + taken
         return 0 if reader.credited is None else self.spec.capacity - (self.head - reader.credited)
 
-    def append(self, values: Values, t: npt.ArrayLike, key: npt.ArrayLike = 0) -> None:
+    def append(self, values: Values, t: Int64s, key: Keys | int = 0, *, ordered: bool = False) -> None:
         """Copy rows in: values ``(n, *shape)``, times int64 ``(n,)``, keys uint32 ``(n,)`` or one for all.
 
-        Times that run backwards are raised to the newest one. Rows are seen by readers after `publish`.
+        Times that run backwards are raised to the newest one; `ordered` promises that none does among these.
+        Rows are seen by readers after `publish`.
         """
-        times = np.maximum.accumulate(np.maximum(np.asarray(t, np.int64), self._newest))
-        keys = np.broadcast_to(np.asarray(key, np.uint32), times.shape)
-        for start in range(0, len(times), self.spec.margin):
-            part = slice(start, start + self.spec.margin)
-            self._append(values[part], times[part], keys[part])
+        margin = self.spec.margin
+        if len(t) <= margin:
+            self._append(values, t, key, ordered)
+            return
+        keys = np.broadcast_to(np.asarray(key, np.uint32), t.shape)
+        for part in (slice(start, start + margin) for start in range(0, len(t), margin)):
+            self._append(values[part], t[part], keys[part], ordered)
 
-    def _append(self, values: Values, t: Int64s, key: Keys) -> None:
+    def _append(self, values: Values, t: Int64s, key: Keys | int, ordered: bool) -> None:
         count = len(t)
+        if not count:
+            return
         if self.head + count - self._published > self.spec.margin:
             self.publish()
         to_values, to_t, to_key = self._memory.views(self.head, count)
         to_values[:] = values
-        to_t[:] = t
+        if ordered:
+            to_t[:] = t
+        else:
+            np.maximum.accumulate(t, out=to_t)
+        if to_t[0] < self._newest:
+            np.maximum(to_t, self._newest, out=to_t)
         to_key[:] = key
         if self._gap is not None:
             to_key[0] |= np.uint32(self._gap << 28)
             self._gap = None
-        self._newest = int(t[-1])
+        self._newest = int(to_t[-1])
         self.head += count
 
     def publish(self) -> None:

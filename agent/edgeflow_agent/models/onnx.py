@@ -17,7 +17,7 @@ from edgeflow_agent.core.ports import Feeds, ModelError, ModelSetup
 from edgeflow_proto.bundle import Signature, Tensor
 
 _FATAL = 4
-_BOUND_ROWS = 8  # up to here binding pays; above, computing outweighs the call
+_BOUND_ROWS = 32  # up to here binding pays; above, computing outweighs the call
 _BOUND_FORMS = 32  # at most, where shapes vary
 _DTYPES = {"float": "float32", "double": "float64"}  # the others have numpy's names
 _PROVIDERS = {

@@ -26,8 +26,10 @@ class PythonStep(Operator):
 
     def __call__(self, batch: Batch) -> dict[str, Batch]:
         """Return what the function makes of the rows; raises AuthorError or ValueError."""
-        values = batch.values.view()
-        values.flags.writeable = False  # other processes may see the same memory
+        values = batch.values
+        if values.flags.writeable:  # other processes may see the same memory
+            values = values.view()
+            values.flags.writeable = False
         try:
             result = self._function(values)
         except (Exception, SystemExit) as error:
@@ -42,9 +44,11 @@ class PythonStep(Operator):
             result = result[:, None]
         if result.shape[1:] != self._shape:
             self._check_shape(result.shape[1:])
+        if result.dtype == self._dtype:
+            return result
         if not np.can_cast(result.dtype, self._dtype, "same_kind"):
             raise ValueError(f"{self._options.function} gave {result.dtype}, not {self._dtype}")
-        return result.astype(self._dtype, copy=False)
+        return result.astype(self._dtype)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         """Hold rows to the declared shape, or to the first ones where none is declared."""

@@ -20,6 +20,9 @@ _Numbers = int | list[int]  # one for each row, or one for all
 _Compare = Callable[[Values, float], _Marks]
 
 
+_STATE = ("state",)
+
+
 class Threshold(Operator):
     """Rows of columns → ports `raised`, `cleared` (the row at which it happened) and `state` (0 or 1).
 
@@ -44,11 +47,12 @@ class Threshold(Operator):
 
     def __call__(self, batch: Batch) -> dict[str, Batch]:
         """Follow rows; return those at which something changed, and the state after each."""
-        signs = self._signs(self._value(batch))
+        value = self._value(batch)
         state = np.zeros((len(batch), 1), np.uint8)
-        result = {"state": batch.having(state, ("state",))}
-        if not self._levels and not signs.past.any():
+        result = {"state": batch.having(state, _STATE)}
+        if not self._levels and not self._past(value, self._level).any():
             return result
+        signs = self._signs(value)
         change = np.zeros(len(batch), np.int8)
         for key, rows in by_key(batch.key):
             state[rows, 0], change[rows] = self._follow(key, signs.take(rows), batch.t[rows])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from edgeflow_proto.pipeline.units import Extent
 
 _ROOM_BYTES = 1 << 16  # how much a buffer holds beyond what it needs, so that rows are seldom moved
 _ROOM_ROWS = 256
+_ONE: tuple[tuple[int, slice], ...] = ((0, slice(None)),)  # rows of a flow without keys, as one group
 
 
 class Window(Operator):
@@ -33,6 +33,8 @@ class Window(Operator):
     def __init__(self, options: shape.Window, context: StepContext) -> None:
         self._size, self._hop = options.rows(context.upstream.rate)
         self._pad = options.pad is not None
+        self._keyed = context.upstream.key is not None
+        self.due = self._first_due = 1 if self._keyed else self._hop if self._pad else self._size
         self._form: tuple[tuple[int, ...], npt.DTypeLike] | None = None
         self._stretches: dict[int, _Stretch] = {}
 
@@ -44,19 +46,20 @@ class Window(Operator):
             stretch = self._stretches.get(key) or self._begin(key, batch.values, batch.span[rows, ::2])
             if part := stretch.push(batch.values[rows], batch.span[rows, ::2], rows):
                 parts.append(part)
+            self.due = 1 if self._keyed else stretch.due
         if not parts:
             return {}
         return {"": _windows(batch, parts[0] if len(parts) == 1 else _merged(parts))}
 
-    def _groups(self, key: Keys) -> Iterator[tuple[int, Rows | slice]]:
-        return by_key(key)
+    def _groups(self, key: Keys) -> Iterable[tuple[int, Rows | slice]]:
+        return by_key(key) if self._keyed else _ONE
 
     def _check_form(self, values: Values) -> None:
-        form = (values.shape[1:], values.dtype)
-        if form != self._form:
-            if self._form is not None:
-                raise ValueError(f"rows changed from {_said(self._form)} to {_said(form)}")
-            self._form = form
+        if self._form is None:
+            self._form = (values.shape[1:], values.dtype)
+        elif values.shape[1:] != self._form[0] or values.dtype != self._form[1]:
+            form = (values.shape[1:], values.dtype)
+            raise ValueError(f"rows changed from {_said(self._form)} to {_said(form)}")
 
     def _begin(self, key: int, like: Values, first: Int64s) -> _Stretch:
         stretch = self._stretches[key] = _Stretch(self._size, self._hop, like, first.shape[1])
@@ -67,6 +70,7 @@ class Window(Operator):
     def gap(self) -> None:
         """No window straddles a gap: each key begins anew."""
         self._stretches.clear()
+        self.due = self._first_due
 
     def state(self) -> dict[int, tuple[int, Values, Int64s]]:
         """Return per key the rows until its next window and those of them that are here."""
@@ -78,10 +82,10 @@ class Window(Operator):
         for key, (due, values, first) in state.items():
             self._check_form(values)
             self._begin(key, values, first).restore(due, values, first)
+            self.due = 1 if self._keyed else due
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """Windows of one key: first input row of each, and where in the call each one's last row stands."""
 
     values: Values
@@ -97,9 +101,9 @@ class _Stretch:
 
     def __init__(self, size: int, hop: int, like: Values, inputs: int) -> None:
         self._size, self._hop, self._inputs = size, hop, inputs
-        self._due = size  # rows until the next window is complete
-        row_bytes = max(1, like[:1].nbytes if len(like) else 1)
-        self._length = size + max(size, min(_ROOM_ROWS, _ROOM_BYTES // row_bytes))
+        self.due = size  # rows until the next window is complete
+        self._row_bytes = max(1, like[:1].nbytes if len(like) else 1)
+        self._length = size + max(size, min(_ROOM_ROWS, _ROOM_BYTES // self._row_bytes))
         self._allocate(self._length, like)
 
     def _allocate(self, length: int, like: Values) -> None:
@@ -112,24 +116,24 @@ class _Stretch:
     @property
     def _kept(self) -> slice:
         """The rows that windows to come begin in; none where `hop` leaves rows out."""
-        return slice(self._end - max(0, self._size - self._due), self._end)
+        return slice(self._end - max(0, self._size - self.due), self._end)
 
     def pad(self, like: Values, first: Int64s) -> None:
         """Put zeros before the first row, so that `hop` rows make the first window."""
         rows = self._size - self._hop
         self._append(np.zeros((rows, *like.shape[1:]), like.dtype), np.repeat(first[:1], rows, axis=0))
-        self._due = self._hop
+        self.due = self._hop
 
     def push(self, values: Values, first: Int64s, rows: Rows | slice) -> _Part | None:
         """Take rows in, which stand at `rows` in the call."""
         count = len(values)
-        begin = self._append(values, first) + self._due - self._size
-        if count < self._due:
-            self._due -= count
+        begin = self._append(values, first) + self.due - self._size
+        if count < self.due:
+            self.due -= count
             return None
-        ends = slice(self._due - 1, count, self._hop)
-        windows = 1 + (count - self._due) // self._hop
-        self._due += windows * self._hop - count
+        ends = slice(self.due - 1, count, self._hop)
+        windows = 1 + (count - self.due) // self._hop
+        self.due += windows * self._hop - count
         begins = slice(begin, begin + (windows - 1) * self._hop + 1, self._hop)
         return _Part(
             self._windows[begins], self._first[begins], ends if isinstance(rows, slice) else rows[ends]
@@ -150,19 +154,21 @@ class _Stretch:
         """Move what is still needed to the front, of a longer buffer for as long as it takes."""
         rows, first = self._rows[self._kept], self._first[self._kept]
         length = max(self._length, len(rows) + count)
-        if length != len(self._rows):
+        if length > len(self._rows) or len(self._rows) > self._length:
+            if length * self._row_bytes <= _ROOM_BYTES:
+                length = self._length = 4 * length  # calls of that size are likely to come again
             self._allocate(length, rows)
         self._end = len(rows)
         self._rows[: self._end] = rows
         self._first[: self._end] = first
 
     def state(self) -> tuple[int, Values, Int64s]:
-        return self._due, self._rows[self._kept], self._first[self._kept]
+        return self.due, self._rows[self._kept], self._first[self._kept]
 
     def restore(self, due: int, values: Values, first: Int64s) -> None:
         self._end = 0
         self._append(values, first)
-        self._due = due
+        self.due = due
 
 
 class Lot(Window):
@@ -171,8 +177,8 @@ class Lot(Window):
     def __init__(self, options: shape.Batch, context: StepContext) -> None:
         super().__init__(shape.Window(size=Extent(rows=options.size)), context)
 
-    def _groups(self, key: Keys) -> Iterator[tuple[int, Rows | slice]]:
-        yield 0, slice(None)
+    def _groups(self, key: Keys) -> Iterable[tuple[int, Rows | slice]]:
+        return _ONE
 
 
 def _merged(parts: list[_Part]) -> _Part:

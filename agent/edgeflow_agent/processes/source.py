@@ -25,6 +25,15 @@ class Source:
         self.rows = slot.counter(labelled("rows_total", input=self.name))
         self.lost = slot.counter(labelled("rows_lost_total", input=self.name))
         self.gaps = slot.counter(labelled("gaps_total", input=self.name))
+        self._counted: int | None = None  # of the ring's rows, those that have been
+
+    def count(self) -> None:
+        """Count the rows that have come."""
+        reader = self.reader
+        counted = reader.position if self._counted is None else max(self._counted, reader.position)
+        self._counted = reader.head
+        if reader.head > counted:
+            self.rows.add(reader.head - counted)
 
     @property
     def sequence(self) -> int:

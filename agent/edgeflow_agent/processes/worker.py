@@ -213,7 +213,7 @@ class Worker:
         """Run all rows that are there; commit or settle whenever it is time."""
         now = clock.boottime_ns()
         for source in self._sources.values():
-            while source.reader.poll() > 0:
+            while source.reader.poll() >= self._enough(source):
                 self._read(source)
                 self._slot.beat()
                 self._rest()
@@ -221,6 +221,11 @@ class Worker:
             self._tick(now)
         self._effects.flush()
         self._rest()
+
+    def _enough(self, source: Source) -> int:
+        """How many rows to wait for: fewer bring nothing about, and are better off in the ring."""
+        source.count()
+        return 1 if self._caution.active else min(self._runtime.due(source.name), source.reader.spec.margin)
 
     def _read(self, source: Source) -> None:
         """Run the next rows of one input, or count them as lost when the writer has come round."""
@@ -241,7 +246,6 @@ class Worker:
         if not self._remembers and not reader.intact(reader.position):
             return
         reader.position += len(batch)
-        source.rows.add(len(batch))
         self._decision.record(clock.boottime_ns() - int(batch.t[-1]))
         self._keep(results)
         if careful:

@@ -19,7 +19,7 @@ class PlanError(ValueError):
 class PlannedStep:
     """A step at work: the edges it reads, with the inputs behind each, and the edge behind each port.
 
-    `stops` says that the pipeline ends where it raises.
+    `stops` says that the pipeline ends where it raises; `source` is the first edge it reads.
     """
 
     name: str
@@ -27,6 +27,10 @@ class PlannedStep:
     sources: dict[str, tuple[str, ...]]
     edges: dict[str, str]
     stops: bool = False
+    source: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", next(iter(self.sources)))
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,14 @@ class Plan:
     def ticks(self) -> bool:
         """Whether time alone makes any step give rows."""
         return any(operator.ticks for operator in self.operators.values())
+
+    @cached_property
+    def waits(self) -> dict[str, tuple[Operator, ...]]:
+        """The steps that read an input, of each that nothing else reads."""
+        return {name: tuple(step.operator for step in steps if step.source == name)
+                for name, steps in self.steps.items()
+                if not any(edge == name for _, edge in self.outputs[name])
+                and not any(name in step.sources and len(step.sources) > 1 for step in steps)}  # fmt: skip
 
     @cached_property
     def stops(self) -> bool:

@@ -47,6 +47,7 @@ class Runtime:
         self._observer = observer
         self._clock = clock
         self._until = dict.fromkeys(plan.steps, _BEGINNING)
+        self._waits = plan.waits
 
     def push(self, name: str, batch: Batch) -> list[tuple[str, Batch]]:
         """Run rows of an input through every step; return the rows of each output that got any.
@@ -58,8 +59,14 @@ class Runtime:
             self._until[name] = Until(max(self._until[name].t, int(batch.t.max())), int(batch.span[-1, 1]))
         edges = {name: batch}
         for step in self.plan.steps[name]:
-            self._pass(step, edges)
+            rows = edges.get(step.source)
+            if rows is not None or len(step.sources) > 1:
+                self._pass(step, rows, edges)
         return _reached(self.plan.outputs[name], edges)
+
+    def due(self, name: str) -> int:
+        """Return how many rows of an input must come before pushing them can bring anything about."""
+        return min([operator.due for operator in self._waits.get(name, ())], default=1)
 
     def tick(self, t: int) -> list[tuple[str, Batch]]:
         """Say that all rows of times before `t` have been pushed; return what that alone brings about.
@@ -70,21 +77,21 @@ class Runtime:
             self._until[name] = Until(max(self._until[name].t, t), self._until[name].row)
         edges: dict[str, Batch] = {}
         for step in self.plan.all_steps:
-            self._pass(step, edges)
+            self._pass(step, edges.get(step.source), edges)
             if step.operator.ticks:
                 self._tick(step, edges, t)
         return _reached(self.plan.all_outputs, edges)
 
-    def _pass(self, step: PlannedStep, edges: dict[str, Batch]) -> None:
-        """Run a step on what its sources brought, and put what it gives on its edges."""
+    def _pass(self, step: PlannedStep, rows: Batch | None, edges: dict[str, Batch]) -> None:
+        """Run a step on what its sources brought, `rows` the first, and put what it gives on its edges."""
         if len(step.sources) > 1:
             result = self._meet(step, [edges.get(source) for source in step.sources])
+        elif rows is not None and len(rows):
+            result = self._run(step, rows)
         else:
-            (source,) = step.sources
-            rows = edges.get(source)
-            result = self._run(step, rows) if rows is not None and len(rows) else {}
-        for port, rows in result.items():
-            edges[step.edges[port]] = rows
+            return
+        for port, made in result.items():
+            edges[step.edges[port]] = made
 
     def _run(self, step: PlannedStep, batch: Batch) -> dict[str, Batch]:
         start = self._clock()

@@ -9,7 +9,19 @@ from hypothesis import HealthCheck, given, settings
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.runtime.run import Runtime
 from tests.support.onnx_files import linear
-from tests.support.steps import FIRST, assert_indifferent, cut, floats, keyed, pipeline, rows, run, sizes
+from tests.support.steps import (
+    FIRST,
+    assert_indifferent,
+    assert_same,
+    cut,
+    floats,
+    joined,
+    keyed,
+    pipeline,
+    rows,
+    run,
+    sizes,
+)
 
 WHOLE = """
 inputs:
@@ -42,6 +54,41 @@ def folder(tmp_path: Path) -> Path:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_pipeline_does_not_depend_on_how_rows_are_cut(folder: Path, batch: Batch, sizes: list[int]) -> None:
     assert_indifferent(lambda: pipeline(folder, WHOLE), batch, sizes)
+
+
+BRANCHED = """
+inputs:
+  in: {mqtt: plant/accel, fields: [x, y], rate: 100 Hz}
+steps:
+  long: {from: in, window: {size: 7, hop: 3}}
+  short: {from: in, window: {size: 5, hop: 2, pad: start}}
+  stats: {from: long, stats: [mean]}
+  peak: {from: short, stats: [max]}
+outputs:
+  mean: {from: stats, event: {type: t.mean}}
+  max: {from: peak, event: {type: t.max}}
+"""
+
+
+@given(batch=keyed(floats, most=80), sizes=sizes)
+def test_rows_may_wait_until_there_are_enough_of_them(batch: Batch, sizes: list[int]) -> None:
+    batch = Batch(batch.values, batch.t, batch.key * 0, batch.span, batch.columns)
+    runtime, came = pipeline(Path("nowhere"), BRANCHED), dict[str, list[Batch]]()
+    position = head = 0
+    for part in cut(batch, sizes):
+        head += len(part)
+        if head - position >= runtime.due("in"):
+            for name, rows in runtime.push("in", batch.take(slice(position, head))):
+                came.setdefault(name, []).append(rows.take(np.arange(len(rows))))
+            position = head
+    assert head - position < runtime.due("in")
+    whole = run(lambda: pipeline(Path("nowhere"), BRANCHED), [batch])
+    assert_same(whole, {name: joined(batches) for name, batches in came.items()})
+
+
+def test_what_is_read_itself_does_not_wait() -> None:
+    text = BRANCHED + "  all: {from: in, event: {type: t.all}}\n"
+    assert pipeline(Path("nowhere"), text).due("in") == 1
 
 
 class Notes:
