@@ -38,11 +38,6 @@ def _console() -> Console:
     return console
 
 
-def counted(count: int, one: str, many: str) -> str:
-    """Return a count with the words for one or for many."""
-    return f"{count:,} {one if count == 1 else many}"
-
-
 def size(count: float) -> str:
     """Return bytes in the unit that suits them."""
     unit = 0

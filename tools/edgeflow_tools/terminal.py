@@ -55,3 +55,8 @@ def emit(value: Any, *, err: bool = False) -> None:
 def note(text: str) -> None:
     """Tell whoever watches."""
     click.echo(text, err=True)
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """Return a count with the words for one or for many."""
+    return f"{count:,} {one if count == 1 else many}"

@@ -96,15 +96,38 @@ def test_nothing_outlives_one_that_is_killed(tmp_path: Path) -> None:
     eventually(lambda: not [process for process in family if alive(process.pid)], "all are gone")
 
 
-def test_a_part_that_dies_is_named_and_the_rest_is_taken_down(tmp_path: Path) -> None:
+def test_a_part_that_dies_is_named_and_the_rest_is_summed_up_and_taken_down(tmp_path: Path) -> None:
     demo = start(tmp_path, "--json")
     eventually(lambda: b"samples sent" in (tmp_path / "stderr").read_bytes(), "the sensor runs")
     family = psutil.Process(demo.pid).children(recursive=True)
     relay = next(process for process in family if "relay" in process.cmdline())
     relay.kill()
-    assert finished(demo)["error"].startswith("relay ended with code -9")
-    assert demo.returncode == 2
+    outcome = finished(demo)
+    assert outcome["problems"][0] == "relay ended with code -9"
+    assert outcome["received"] == outcome["sent"] > 0
+    assert demo.returncode == 1
     assert not [process for process in family if alive(process.pid)]
+
+
+def test_ctrl_c_before_anything_runs_is_told_in_a_sentence(tmp_path: Path) -> None:
+    demo = start(tmp_path)
+    eventually(lambda: b"broker" in (tmp_path / "stderr").read_bytes(), "it has begun")
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=60)
+    assert demo.returncode == 2
+    last = (tmp_path / "stderr").read_text().splitlines()[-1]
+    assert last == "the demo was ended before there was anything to sum up"
+    assert left_in(tmp_path) == []
+
+
+def test_ctrl_c_before_the_damage_says_so(tmp_path: Path) -> None:
+    demo = start(tmp_path)
+    eventually(lambda: b"samples sent" in (tmp_path / "stderr").read_bytes(), "the sensor runs")
+    demo.send_signal(signal.SIGINT)
+    out, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 0
+    assert "damage       from 24.0 s on, ended before it could be found" in out.decode()
+    assert "nothing was lost, all counts agree, ended before the damage could be found" in out.decode()
 
 
 def test_shorter_than_ten_seconds_is_refused() -> None:

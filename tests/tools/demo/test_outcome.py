@@ -49,9 +49,9 @@ def test_all_is_well() -> None:
     ("seen", "received", "problem"),
     [
         (observed([4927]), 9_900, "100 of 10,000 samples were lost"),
-        (observed([4927], [DEVICE, RELAY]), 10_000, "1 events are missing at the mirror"),
-        (observed([4927], [RELAY, MIRROR]), 10_000, "1 events are missing at the device"),
-        (observed([3999, 4927]), 10_000, "1 alarms before the damage, the first after 4.0 s"),
+        (observed([4927], [DEVICE, RELAY]), 10_000, "1 event is missing at the mirror"),
+        (observed([4927], [RELAY, MIRROR]), 10_000, "1 event is missing at the device"),
+        (observed([3999, 4927]), 10_000, "1 alarm before the damage, the first after 4.0 s"),
         (observed([]), 10_000, "the damage was not found"),
     ],
 )
@@ -64,12 +64,19 @@ def test_what_is_not_well_is_said(seen: Observed, received: int, problem: str) -
 def test_damage_that_has_hardly_begun_need_not_be_found() -> None:
     seen = observed([])
     seen.sent = 6_000
-    assert judged(seen, 6_000).well
+    endless = judge(seen, Device(6_000), Run(seed=1, seconds=None, life=10.0), "mosquitto")
+    assert (endless.well, endless.ended_early) == (True, True)
+    assert judged(seen, 6_000).problems == ["ended before the damage could be found"]
+
+
+def test_a_part_that_died_is_the_first_of_the_problems() -> None:
+    outcome = judge(observed([4927]), Device(10_000), RUN, "mosquitto", "relay ended with code -9")
+    assert outcome.problems == ["relay ended with code -9"]
 
 
 def test_damage_of_a_later_bearing_is_no_early_alarm_and_one_before_it_is() -> None:
     assert judged(observed([4927, 14_927])).well
-    assert judged(observed([4927, 12_000])).problems == ["1 alarms before the damage, the first after 12.0 s"]
+    assert judged(observed([4927, 12_000])).problems == ["1 alarm before the damage, the first after 12.0 s"]
 
 
 def test_an_event_delivered_twice_counts_once_and_is_told() -> None:

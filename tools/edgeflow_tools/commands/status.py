@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeflow_tools import whom
-from edgeflow_tools.terminal import UNWELL, emit, json_option
+from edgeflow_tools.terminal import UNWELL, counted, emit, json_option
 
 if TYPE_CHECKING:
     from edgeflow_tools.client import Server
@@ -63,7 +63,7 @@ def _heard(server: Server, name: str, as_json: bool) -> bool:
         away = tables.duration(max(0.0, time.time() - found["seen_ns"] / 1e9))
         state = "online" if found["online"] else "offline"
         about = f"{name} of {found['fleet']}, EdgeFlow {found['agent_version']}, {found['machine']}"
-        waiting = tables.counted(found["backlog"] or 0, "event waits", "events wait")
+        waiting = counted(found["backlog"] or 0, "event waits", "events wait")
         tables.facts(("device", about), ("relay", f"{server.url}: {state}, heard {away} ago, {waiting}"))
         _table(pipelines)
     return found["online"] and all(pipeline["state"] == RUNNING for pipeline in pipelines)
@@ -92,12 +92,10 @@ def _broker(broker: dict[str, Any]) -> str:
 
 
 def _relay(relay: dict[str, Any]) -> str:
-    from edgeflow_tools import tables
-
     if not relay["address"]:
         return "none is set"
     state = "connected" if relay["connected"] else f"not connected ({relay['error'] or 'no answer'})"
-    waiting = tables.counted(relay["backlog"], "event waits", "events wait")
+    waiting = counted(relay["backlog"], "event waits", "events wait")
     return f"{relay['address']}: {state}, {waiting}"
 
 

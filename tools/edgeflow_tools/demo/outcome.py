@@ -10,9 +10,11 @@ import msgspec
 from edgeflow_tools.demo.observed import DEVICE, MIRROR, PLACES, RELAY, Event, Observed, now_ns
 from edgeflow_tools.sim.bearing import PER_MESSAGE, Run
 from edgeflow_tools.sim.vibration import RATE
+from edgeflow_tools.terminal import counted
 
 PIPELINE = "bearing-watch"
 FOUND = "bearing.anomaly"
+ENDED = "ended before the damage could be found"
 DUE_S = 3.0  # by when damage should have been found
 
 
@@ -38,6 +40,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: dict[str, Latency]
     fault_at: float  # seconds after the sensor's start
     found_at: float | None
+    ended_early: bool  # before the damage could be found
     problems: list[str]
 
     @property
@@ -54,19 +57,21 @@ class Device(msgspec.Struct, frozen=True):
     backlog: int = 0
 
 
-def judge(observed: Observed, device: Device, run: Run, broker: str) -> Outcome:
-    """Put together what was seen."""
+def judge(observed: Observed, device: Device, run: Run, broker: str, death: str = "") -> Outcome:
+    """Put together what was seen; `death` says which part came to a bad end, if one did."""
     events = list(observed.events.values())
     alarms = sorted(event.last_row or 0 for event in events if event.type == FOUND)
     counts = {place: len(observed.seen(place)) for place in PLACES}
     found = next((row for row in alarms if row >= run.fault_at), None)
+    early = found is None and observed.sent < run.fault_at + DUE_S * RATE
+    problems = [death] if death else []
     return Outcome(
         broker=broker, seconds=_since(observed, now_ns()), first_event=_first_event(observed),
         sent=observed.sent, received=device.received, lost=observed.sent - device.received,
         inferences=device.inferences, events=counts, repeats=observed.twice,
         latency_ms=latencies(observed), fault_at=run.fault_at / RATE,
         found_at=None if found is None else (found + 1) / RATE,
-        problems=list(_problems(observed, device, run, alarms)),
+        ended_early=early, problems=[*problems, *_problems(observed, device, run, alarms)],
     )  # fmt: skip
 
 
@@ -87,12 +92,17 @@ def _problems(observed: Observed, device: Device, run: Run, alarms: Sequence[int
     seen = [observed.seen(place).keys() for place in PLACES]
     for place, here in zip(PLACES, seen, strict=True):
         if missing := len(set().union(*seen) - here):
-            yield f"{missing:,} events are missing at the {place}"
+            yield f"{counted(missing, 'event is', 'events are')} missing at the {place}"
     early = [row for row in alarms if row % run.samples < run.fault_at]
     if early:
-        yield f"{len(early)} alarms before the damage, the first after {early[0] / RATE:.1f} s"
+        yield (
+            f"{counted(len(early), 'alarm', 'alarms')} before the damage, "
+            f"the first after {early[0] / RATE:.1f} s"
+        )
     if not alarms and observed.sent >= run.fault_at + DUE_S * RATE:
         yield "the damage was not found"
+    elif not alarms and run.seconds is not None:
+        yield ENDED
 
 
 def latencies(observed: Observed) -> dict[str, Latency]:
