@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeflow_proto.bundle import Signature, Tensor
 from edgeflow_proto.pipeline.check import check, graph_of
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.kinds.outputs import Event, Mqtt
@@ -18,7 +19,7 @@ from edgeflow_proto.pipeline.kinds.steps.shape import Window
 from edgeflow_proto.pipeline.problem import Rejected
 from edgeflow_proto.pipeline.schema import MAX_ENTRIES
 from edgeflow_proto.pipeline.units import Duration, Extent
-from tests.support.documents import BEARING, BESIDE, SIGNATURES, Beside, graph_in_memory, problems_of
+from tests.support.documents import BEARING, BESIDE, SIGNATURES, Beside, graph_in_memory, problems_of, tensor
 
 HEAD = "edgeflow: 1\nname: p\n"
 
@@ -193,3 +194,29 @@ def test_a_text_with_signs_lost_or_added_gives_a_graph_or_problems(data: st.Data
     text = BEARING[:at] + data.draw(st.text("{}[]:,-'\"&*!$#\n\t 09azé", max_size=6)) + BEARING[at + cut :]
     graph, problems = check(text, "p.yaml", Beside(BESIDE), SIGNATURES)
     assert (graph is None) == bool(problems)
+
+
+def test_several_outputs_of_a_model_name_columns_only_while_they_are_few() -> None:
+    def columns(*outputs: Tensor) -> tuple[str, ...] | None:
+        signatures = {"m.onnx": Signature((tensor("in", -1, 1),), outputs)}
+        names = [output.name for output in outputs]
+        text = f"""{HEAD}inputs: {{a: {{http: }}}}
+steps: {{m: {{from: a, model: {{file: m.onnx, output: {json.dumps(names)}}}}}}}
+outputs: {{o: {{from: m, event: }}}}
+"""
+        return graph_of(text, "p.yaml", Beside({"m.onnx": b""}), signatures).flows["m"].columns
+
+    assert columns(tensor("a:0", -1, 2), tensor("b", -1)) == ("a_0_0", "a_0_1", "b")
+    assert columns(tensor("a:0", -1, 1), tensor("a.0", -1, 1)) == ("m_0", "m_1")
+    assert columns(tensor("a", -1, 5000), tensor("b", -1)) is None
+
+
+def test_labels_are_lines_of_a_file_whatever_wrote_it() -> None:
+    signatures = {"m.onnx": Signature((tensor("in", -1, 1),), (tensor("out", -1, 3),))}
+    text = f"""{HEAD}inputs: {{a: {{http: }}}}
+steps: {{m: {{from: a, model: {{file: m.onnx, top: 1, labels: words.txt}}}}}}
+outputs: {{o: {{from: m, event: }}}}
+"""
+    for content in (b"\nyes\n no \n\n", b"\xef\xbb\xbf\r\nyes\r\nno"):
+        flows = graph_of(text, "p.yaml", Beside({"m.onnx": b"", "words.txt": content}), signatures).flows
+        assert flows["m"].codes == {"label": ("", "yes", "no")}

@@ -17,6 +17,7 @@ _INTEGER = {  # limits by dtype
     for bits in (8, 16, 32, 64)
     for sign in ("", "u")
 }
+_LARGEST = {"float32": 3.4028234e38, "float64": 1.7976931348623157e308}
 
 
 class Ends(msgspec.Struct, frozen=True):
@@ -100,10 +101,8 @@ class _Connector:
         free = [tensor for name, tensor in self.outputs.items() if name not in self.wiring.state]
         if named or len(free) == 1:
             return tuple(named or free)
-        what = (
-            f"{self.file} has {len(free)} outputs; say which" if free else "all outputs are state; say which"
-        )
-        raise Mistake(what, option="output", hint=_names(free or self.outputs.values()))
+        what = f"{self.file} has {len(free)} outputs" if free else "all outputs are state"
+        raise Mistake(f"{what}; say which", option="output", hint=_names(free or self.outputs.values()))
 
     def check_rows(self, tensor: Tensor) -> None:
         """Raise Mistake for a tensor that rows cannot be."""
@@ -129,9 +128,8 @@ def check_carried(source: Tensor, sink: Tensor) -> None:
     scales = (source.dtype, source.scale, source.zero_point) == (sink.dtype, sink.scale, sink.zero_point)
     if not alike or not scales or sink.dtype not in DTYPES:
         what = f"{source.name} is {described(source)}, but {sink.name} is {described(sink)}"
-        raise Mistake(
-            what, option="state", hint="also in scale and zero point they must be alike" if alike else ""
-        )
+        hint = "also in scale and zero point they must be alike" if alike else ""
+        raise Mistake(what, option="state", hint=hint)
 
 
 def check_constant(value: Any, tensor: Tensor) -> None:
@@ -171,7 +169,9 @@ def _is_a(number: Any, dtype: str) -> bool:
         return isinstance(number, bool) and dtype == "bool"
     if dtype in _INTEGER:
         return isinstance(number, int) and _INTEGER[dtype][0] <= number <= _INTEGER[dtype][1]
-    return isinstance(number, int | float)
+    if isinstance(number, float) and not math.isfinite(number):
+        return True
+    return isinstance(number, int | float) and abs(number) <= _LARGEST[dtype]
 
 
 def described(tensor: Tensor) -> str:

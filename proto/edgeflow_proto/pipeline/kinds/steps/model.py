@@ -22,6 +22,7 @@ from edgeflow_proto.pipeline.problem import Mistake
 
 MODEL_FORMATS = ("onnx", "tflite")
 MAX_LABELS = 65536
+MAX_TOP = 1000
 
 ProviderName = Literal["cpu", "cuda", "tensorrt", "xnnpack"]
 Way = Literal["raw", "cast", "quantised"]  # how rows become a model's numbers
@@ -88,8 +89,8 @@ class Model(StepKind, frozen=True, kw_only=True):
             check_columns(self.columns, "columns")
         if not 1 <= self.threads <= 64:
             raise Mistake("must be between 1 and 64", option="threads")
-        if self.top is not None and (self.argmax or self.top < 1):
-            what = "argmax chooses already" if self.argmax else "must be 1 or more"
+        if self.top is not None and (self.argmax or not 1 <= self.top <= MAX_TOP):
+            what = "argmax chooses already" if self.argmax else f"must be between 1 and {MAX_TOP}"
             raise Mistake(what, option="top")
         if self.outputs and len(set(self.outputs)) < len(self.outputs):
             raise Mistake("name each output once", option="output")
@@ -102,7 +103,8 @@ class Model(StepKind, frozen=True, kw_only=True):
             content = context.files.read(labels)
             if content is None:
                 raise Mistake(f"no file {labels} beside the pipeline", option="labels")
-            labels = [line.strip() for line in content.decode("utf-8", "replace").strip().splitlines()]
+            lines = content.decode("utf-8-sig", "replace").rstrip().splitlines()
+            labels = [line.strip() for line in lines]  # an empty one in between is a class without a name
         if self.labels is not None and not 1 <= len(labels) <= MAX_LABELS:
             raise Mistake(f"{len(labels)} labels; 1 to {MAX_LABELS} are possible", option="labels")
         if labels and not self._chooses:
@@ -158,7 +160,7 @@ class Model(StepKind, frozen=True, kw_only=True):
     def _unsigned(self, upstream: Flow, context: Context, labels: tuple[str, ...]) -> Flow:
         if context.files.read(self.file) is None:
             raise Mistake(f"no file {self.file} beside the pipeline", option="file")
-        columns = self._choice_columns() if self._chooses else self.columns or labels
+        columns = self.columns or (self._choice_columns() if self._chooses else labels)
         shape = (len(columns),) if columns else None
         return upstream.having(shape=shape, dtype=None, columns=tuple(columns) or None, rate=upstream.rate)
 
@@ -237,8 +239,9 @@ def _counted(shape: tuple[int, ...], count: int, option: str) -> tuple[int, ...]
 
 def _default_columns(entry: str, given: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[str, ...] | None:
     """Name results after their step, or after their outputs where there are several."""
-    if len(given) == 1:
-        return default_columns(entry, shape)
+    plain = default_columns(entry, shape)
+    if len(given) == 1 or plain is None:
+        return plain
     names: list[str] = []
     for tensor in given:
         size = math.prod(tensor.shape[1:])
@@ -246,5 +249,5 @@ def _default_columns(entry: str, given: tuple[Tensor, ...], shape: tuple[int, ..
     try:
         check_columns(names, "columns")
     except Mistake:
-        return default_columns(entry, shape)
+        return plain
     return tuple(names)
