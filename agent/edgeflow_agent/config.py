@@ -17,6 +17,9 @@ from edgeflow_proto.pipeline.schema import Reader
 from edgeflow_proto.pipeline.units import Duration
 
 DEVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+ADDRESS = re.compile(r"(?P<host>[^:\[\]]+|\[[^\[\]]+\]):(?P<port>\d{1,5})")
+MIN_JOURNAL = 4 << 20  # as the store has it
+MIN_HANG = 2 * 10**9  # processes beat every second
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -101,10 +104,31 @@ def _check(settings: Settings, reader: Reader) -> None:
     if settings.http.host not in LOOPBACK:
         why = "the local endpoint has no access control yet, so it binds to loopback only"
         reader.report(("http",), why, "use 127.0.0.1")
-    host = (settings.relay or "127.0.0.1:0").rpartition(":")[0].strip("[]")
-    if host not in LOOPBACK:
+    if settings.relay is not None:
+        _check_relay(settings.relay, reader)
+    _check_numbers(settings, reader)
+
+
+def _check_relay(address: str, reader: Reader) -> None:
+    match = ADDRESS.fullmatch(address)
+    if match is None or not 0 < int(match["port"]) < 1 << 16:
+        reader.report(("relay",), f"not an address: {address!r}", "host:port, for example 127.0.0.1:7001")
+    elif match["host"].strip("[]") not in LOOPBACK:
         why = "the connection to a relay has no identity and encryption yet, so it stays on loopback"
         reader.report(("relay",), why, "use 127.0.0.1:7001")
+
+
+def _check_numbers(settings: Settings, reader: Reader) -> None:
+    ports: list[tuple[tuple[str, ...], int, int]] = [(("http", "port"), settings.http.port, 0)]
+    ports += [(("brokers", name, "port"), broker.port, 1) for name, broker in settings.brokers.items()]
+    for place, port, least in ports:
+        if not least <= port < 1 << 16:
+            reader.report(place, f"not a port: {port}", f"a number from {least} to 65535")
+    if settings.journal_bytes < MIN_JOURNAL:
+        what = f"too small for a journal: {settings.journal_bytes}"
+        reader.report(("journal_bytes",), what, f"at least {MIN_JOURNAL} (4 MiB)")
+    if settings.hang < MIN_HANG:
+        reader.report(("hang",), "too short: processes say every second that they are alive", "at least 2s")
 
 
 def pipelines_folder(settings: Settings, path: Path | None) -> Path | None:

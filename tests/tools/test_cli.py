@@ -53,6 +53,40 @@ def test_wrong_settings_of_the_agent_are_told_line_by_line(tmp_path: Path) -> No
     assert [problem["line"] for problem in json.loads(result.stdout)["problems"]] == [1]
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("http: {port: 70800}", "device.yaml:1:8: http.port: not a port: 70800 (a number from 0 to 65535)"),
+        ("http:\n  port: -1", "device.yaml:2:3: http.port: not a port: -1 (a number from 0 to 65535)"),
+        (
+            "brokers: {a: {port: 0}}",
+            "device.yaml:1:15: brokers.a.port: not a port: 0 (a number from 1 to 65535)",
+        ),
+        (
+            "journal_bytes: -3",
+            "device.yaml:1:1: journal_bytes: too small for a journal: -3 (at least 4194304 (4 MiB))",
+        ),
+        (
+            "relay: 127.0.0.1:70010",
+            "device.yaml:1:1: relay: not an address: '127.0.0.1:70010' "
+            "(host:port, for example 127.0.0.1:7001)",
+        ),
+        (
+            "hang: 100ms",
+            "device.yaml:1:1: hang: too short: processes say every second that they are alive (at least 2s)",
+        ),
+    ],
+)
+def test_settings_that_no_process_could_use_are_refused_at_their_place(
+    text: str, line: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "device.yaml"
+    config.write_text(text)
+    result = CliRunner().invoke(edgeflow, ["agent", "--config", str(config)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [line]
+
+
 def test_a_second_agent_on_one_store_says_who_has_it(tmp_path: Path) -> None:
     from edgeflow_agent.processes.agentd import lock
 
