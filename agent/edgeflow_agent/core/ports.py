@@ -78,7 +78,7 @@ class Operator:
     """
 
     stateless: ClassVar[bool] = True  # a failing call may be repeated row by row
-    notices: tuple[str, ...] = ()  # what people should be told when it is set up, not quite as asked for
+    notices: tuple[str, ...] = ()  # in words: where it is set up otherwise than asked for
     ticks: bool = False  # whether time alone makes it give rows
     due: int = 1  # rows that must come before a call can give any
 
