@@ -133,14 +133,15 @@ def _ours(device: Device, port: int, samples: int) -> float:
     return (expected - first) / elapsed
 
 
-def _program() -> Path | None:
+def find_mosquitto() -> Path | None:
+    """Return the broker's program, where it is installed."""
     found = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     return Path(found) if found else None
 
 
 def measure() -> Iterator[Result]:
     """Yield rows per second for 1 and for 100 samples per message."""
-    program = _program()
+    program = find_mosquitto()
     if program is None:
         note("mosquitto is not installed: the MQTT benchmark is left out")
         return
