@@ -1,7 +1,7 @@
 # Everything a developer does here, by name. All of it happens in .venv; nothing is installed outside of it but
 # the Debian packages that the tests talk to (see .ci/system-packages).
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test lint types contracts bench proto proto-check ci lock clean
+.PHONY: help setup dev demo test lint types contracts bench proto proto-check reference reference-check ci lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +10,7 @@ DEV_READY := .venv/ready-dev
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(RUN_READY) ## make .venv with all that running and the demo need
 
@@ -42,6 +42,12 @@ proto: dev ## generate Python from proto/edgeflow_proto/v1/*.proto
 
 proto-check: dev ## compare the committed generated code with what the .proto files generate
 	$(BIN)/python .ci/proto.py --check
+
+reference: dev ## write the reference of docs/pipelines.md from the kinds
+	$(BIN)/python .ci/reference.py
+
+reference-check: dev ## compare the reference with what the kinds say
+	$(BIN)/python .ci/reference.py --check
 
 ci: ## run what continuous integration runs
 	.ci/run
