@@ -33,7 +33,7 @@ from edgeflow_relay.api import devices, events, pipelines, probes
 from edgeflow_relay.api.common import Refusal, Relay, TooLarge, failure
 from edgeflow_relay.api.guard import Guard
 from edgeflow_relay.counters import Counters
-from edgeflow_relay.hub import Hub
+from edgeflow_relay.hub import Hub, listening
 from edgeflow_relay.intake import Intake
 from edgeflow_relay.mirror import Mirror
 from edgeflow_relay.registry import Registry
@@ -105,16 +105,12 @@ async def serve(settings: Settings, ready: Callable[[Ports], None]) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    with socket.create_server((settings.host, settings.http_port), family=_family(settings)) as sock:
+    with listening(settings.host, settings.http_port, "HTTP") as sock:
         database = await asyncio.to_thread(open_database, Path(settings.data))
         try:
             await _Process(settings, database).run(sock, stopping, ready)
         finally:
             await asyncio.to_thread(database.close)
-
-
-def _family(settings: Settings) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in settings.host else socket.AF_INET
 
 
 class _Process:
@@ -180,26 +176,33 @@ def _make_server(app: Starlette) -> _Server:
     return _Server(config)
 
 
-def main(settings: Settings) -> None:
-    """Run the relay in this process until SIGTERM or Ctrl-C.
+def print_ports(ports: Ports) -> None:
+    """Print ``{"http": port, "grpc": port}``."""
+    with contextlib.suppress(OSError):  # nobody reads it
+        sys.stdout.write(f"{json.dumps(ports._asdict())}\n")
+        sys.stdout.flush()
 
-    Prints ``{"http": port, "grpc": port}`` when it is ready. Raises OSError when the folder or a port
-    cannot be had.
+
+def main(settings: Settings, say: Callable[[Ports], None] = print_ports) -> None:
+    """Run the relay in this process until SIGTERM or Ctrl-C; says its ports when it is ready.
+
+    Raises OSError when the folder or a port cannot be had.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    asyncio.run(serve(settings, lambda ports: _tell(settings, ports)))
+
+    def ready(ports: Ports) -> None:
+        _note(settings, ports)
+        say(ports)
+
+    asyncio.run(serve(settings, ready))
 
 
-def _tell(settings: Settings, ports: Ports) -> None:
-    line = json.dumps(ports._asdict())
+def _note(settings: Settings, ports: Ports) -> None:
     if settings.ports_file is not None:
         target = Path(settings.ports_file)
         temporary = target.with_name(f"{target.name}.{os.getpid()}")
-        temporary.write_text(line)
+        temporary.write_text(json.dumps(ports._asdict()))
         temporary.rename(target)
-    with contextlib.suppress(OSError):  # nobody reads it
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
 
 
 def _settings(arguments: list[str]) -> Settings:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any, BinaryIO
@@ -58,11 +60,21 @@ class Ended(Exception):
         self.code = code
 
 
+def listening(host: str, port: int, what: str) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one. Raises OSError that says which port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(error.errno, f"{what} port {port}: {os.strerror(error.errno or 0)}") from None
+
+
 class Stream:
     """What is to be said to one device: acknowledgements wait as one number per journal, wishes as a flag."""
 
-    def __init__(self, hub: Hub, device: str, context: _Context) -> None:
+    def __init__(self, hub: Hub, device: str, context: _Context, journals: frozenset[str]) -> None:
         self.device = device
+        self.journals = journals  # that the device had when it said hello
         self._hub = hub
         self._context = context
         self._acks: dict[str, int] = {}
@@ -160,11 +172,12 @@ class Hub:
 
     async def start(self) -> int:
         """Listen; returns the port. Raises OSError when it cannot be had."""
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        name, wanted = self._settings.host, self._settings.grpc_port
+        listening(name, wanted, "gRPC").close()  # gRPC itself would write pages to standard error
         try:
-            port = self._server.add_insecure_port(f"{host}:{self._settings.grpc_port}")
+            port = self._server.add_insecure_port(f"[{name}]:{wanted}" if ":" in name else f"{name}:{wanted}")
         except RuntimeError as error:
-            raise OSError(f"gRPC port {self._settings.grpc_port}: {error}") from None
+            raise OSError(f"gRPC port {wanted}: {error}") from None
         await self._server.start()
         return port
 
@@ -192,7 +205,8 @@ class Hub:
 
     async def _serve(self, context: _Context) -> None:
         hello = await self._hello(context)
-        stream = Stream(self, hello.device, context)
+        stream = Stream(self, hello.device, context, frozenset(j.journal_id for j in hello.journals))
+        self._check_rival(stream, context)
         await self._registry.register(hello.device, wire.about(hello))
         self._counters["streams_total"] += 1
         self._counters["streams_replaced_total"] += self._registry.connect(hello.device, stream)
@@ -204,6 +218,17 @@ class Hub:
             self._open.discard(stream)
             self._registry.disconnect(hello.device, stream)
             log.info("%s: its stream ended", hello.device)
+
+    def _check_rival(self, stream: Stream, context: _Context) -> None:
+        """Refuse a device whose name another agent has; it is another one where no journal is the same."""
+        for known in self._open:
+            both = known.journals and stream.journals
+            if known.device == stream.device and both and known.journals.isdisjoint(stream.journals):
+                self._counters["streams_rivals_total"] += 1
+                self._registry.claimed(stream.device)
+                words = f"two agents call themselves so; the one at {context.peer()} is refused"
+                self._limited.warning(stream.device, words)
+                raise Ended(_Code.ALREADY_EXISTS, f"another agent calls itself {stream.device!r}")
 
     async def _hello(self, context: _Context) -> device_pb2.Hello:
         try:

@@ -21,6 +21,7 @@ from edgeflow_relay.store.devices import About, Heartbeat, Known
 
 log = logging.getLogger("edgeflow.relay")
 SAVE_S = 10.0
+RIVAL_NS = 180 * 10**9  # a refused agent tries again more often than that
 
 
 class Stream(Protocol):
@@ -41,6 +42,7 @@ class Registry:
         self._known: dict[str, Known] = {}
         self._streams: dict[str, Stream] = {}
         self._unsaved: set[str] = set()
+        self._claimed: dict[str, int] = {}
         self.changed = Bell()
 
     async def load(self) -> None:
@@ -89,6 +91,15 @@ class Registry:
             del self._streams[name]
             self._unsaved.add(name)
             self.changed.ring()
+
+    def claimed(self, name: str) -> None:
+        """Note that another agent than the one connected calls itself by a device's name."""
+        self._claimed[name] = time.time_ns()
+        self.changed.ring()
+
+    def rival(self, name: str) -> bool:
+        """Say whether another agent has claimed a device's name in the last minutes."""
+        return time.time_ns() - self._claimed.get(name, 0) < RIVAL_NS
 
     def heard(self, name: str, heartbeat: Heartbeat | None = None) -> None:
         """Note that a device is alive, and how it fares."""

@@ -235,3 +235,20 @@ def test_many_devices_at_once(relay: Relay, connect: Connect) -> None:
         device.await_ack(1000)
     assert relay.get("/api/v1/events/count?pipeline=crowd")["count"] == 20_000
     assert sequences(relay.events(device="many-7")) == list(range(1, 1001))
+
+
+def test_another_agent_of_the_same_name_is_refused_and_the_first_is_not_disturbed(
+    relay: Relay, connect: Connect
+) -> None:
+    first = connect(relay, "pump", journals=("a1", "a2"))
+    other = connect(relay, "pump", journals=("b1",))
+    eventually(other.done.is_set, "the other one is refused")
+    assert other.error is not None
+    assert other.error.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert other.error.details() == "another agent calls itself 'pump'"
+    assert not first.done.is_set()
+    assert relay.device("pump")["rival"]
+    assert "pump: two agents call themselves so" in relay.log
+    again = connect(relay, "pump", journals=("a2", "a3"))  # the first one, anew
+    eventually(first.done.is_set, "it takes the place of its former stream")
+    assert not again.done.is_set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from edgeflow_tools import commands
 from edgeflow_tools.cli import edgeflow
+from tests.support.processes import eventually, free_port, running
 
 NAMES = [module.name for module in pkgutil.iter_modules(commands.__path__)]
 
@@ -85,6 +87,41 @@ def test_settings_that_no_process_could_use_are_refused_at_their_place(
     result = CliRunner().invoke(edgeflow, ["agent", "--config", str(config)])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [line]
+
+
+def test_a_port_that_is_taken_is_named_by_agent_and_relay(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = tmp_path / "device.yaml"
+        config.write_text(json.dumps({"data": str(tmp_path / "store"), "http": {"port": port}}))
+        relay = ("relay", "--data", str(tmp_path / "relay"))
+        wrong = {
+            ("agent", "--config", str(config)): f"http 127.0.0.1:{port}: Address already in use (settings",
+            (*relay, "--http-port", str(port)): f"the relay cannot run: HTTP port {port}: Address already in",
+            (*relay, "--http-port", "0", "--grpc-port", str(port)): f"gRPC port {port}: Address already in",
+        }
+        for arguments, words in wrong.items():
+            command = [sys.executable, "-m", "edgeflow_tools.cli", *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert words in done.stderr
+            assert done.stderr.count("\n") == 1
+
+
+def test_agent_and_relay_say_in_a_sentence_where_they_are(tmp_path: Path) -> None:
+    config = tmp_path / "device.yaml"
+    config.write_text(json.dumps({"data": str(tmp_path / "store"), "http": {"port": (http := free_port())}}))
+    ports = ("--http-port", str(free_port()), "--grpc-port", str(free_port()))
+    agent = ("agent", "--config", str(config))
+    relay = ("relay", "--data", str(tmp_path / "relay"), *ports)
+    said = {
+        agent: f"the device edgeflow is ready: page http://127.0.0.1:{http}, data in",
+        relay: f"the relay is ready: page http://127.0.0.1:{ports[1]}, devices dial 127.0.0.1:{ports[3]}",
+    }
+    for arguments, words in said.items():
+        log = tmp_path / f"{arguments[0]}.log"
+        with running([sys.executable, "-m", "edgeflow_tools.cli", *arguments], log):
+            eventually(lambda log=log, words=words: words in log.read_text(), "it says where it is")
 
 
 def test_a_second_agent_on_one_store_says_who_has_it(tmp_path: Path) -> None:

@@ -215,6 +215,21 @@ def test_what_is_put_on_a_device_says_so_when_the_relay_wants_another_version(
     assert device.pipeline("pump")["digest"] == wanted["digest"]
 
 
+def test_another_device_of_the_same_name_is_refused_and_the_first_goes_on(
+    device: Device, relay: Relay, tmp_path: Path
+) -> None:
+    other = Device(tmp_path, relay=relay.grpc).start()
+    try:
+        eventually(lambda: "not connected" in call("status", "--to", other.url).stdout, "it is refused")
+        said = call("status", "--to", other.url).stdout
+        assert f"127.0.0.1:{relay.grpc}: not connected (another agent calls itself 'dev1')" in said
+        assert device.json("/api/v1/device")["relay"]["connected"]
+        assert "online; another agent calls itself so too" in call("devices", "--relay", relay.url).stdout
+        assert "dev1: two agents call themselves so" in (relay.folder / "relay.log").read_text()
+    finally:
+        other.close()
+
+
 def test_a_device_is_shown_as_its_relay_knows_it(device: Device, relay: Relay, folder: Path) -> None:
     told(call("deploy", folder, "--to", device.url, "--json"))
     asked = ("status", "--relay", relay.url, "--device", "dev1")

@@ -8,13 +8,15 @@ import json
 import logging
 import os
 import signal
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-from edgeflow_agent.config import Settings, pipelines_folder
+from edgeflow_agent.config import Http, Settings, pipelines_folder
 from edgeflow_agent.core import board as boards
 from edgeflow_agent.core import channel as channels
 from edgeflow_agent.core import clock, footprint, messages, shm
@@ -37,10 +39,15 @@ ALIVE_NS = 60 * 10**9
 JOURNAL = "_agent"  # a name no pipeline can have
 JOURNAL_BYTES = 16 << 20
 MAX_NOTICES = 1000
+PORT_TRIES, PORT_WAIT_S = 10, 0.2
 
 
 class AlreadyRunning(RuntimeError):
     """Another agent has this store."""
+
+
+class PortTaken(RuntimeError):
+    """The local endpoint cannot be served."""
 
 
 def lock(store: Path) -> int:
@@ -57,16 +64,36 @@ def lock(store: Path) -> int:
     return fd
 
 
+def check_port(http: Http) -> None:
+    """Make sure that the local endpoint can be served; raises PortTaken.
+
+    The `link` of an agent that was killed just before may still be on its way out.
+    """
+    family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
+    for patience in (*[True] * PORT_TRIES, False):
+        try:
+            socket.create_server((http.host, http.port), family=family).close()
+            return
+        except OSError as error:
+            if not patience:
+                why = os.strerror(error.errno or 0)
+                raise PortTaken(
+                    f"http {http.host}:{http.port}: {why} (settings: http: {{port: …}})"
+                ) from None
+            time.sleep(PORT_WAIT_S)
+
+
 class Agent:
     """The whole agent, but for what its children do."""
 
     def __init__(self, settings: Settings, settings_path: Path | None) -> None:
-        """Open the store; raises AlreadyRunning, StateError, JournalError or OSError."""
+        """Open the store; raises AlreadyRunning, PortTaken, StateError, JournalError or OSError."""
         self._settings = settings
         self._settings_path = str(settings_path or "")
         self._store = Path(settings.data)
         self._store.mkdir(parents=True, exist_ok=True)
         self._lock = lock(self._store)
+        check_port(settings.http)
         for name in ("run", "journals", "files"):
             (self._store / name).mkdir(exist_ok=True)
         self._state = State(self._store / "state")
@@ -326,6 +353,11 @@ class Agent:
         shm.add(self._commits, 1)
 
 
-def main(settings: Settings, settings_path: Path | None = None) -> None:
-    """Run the agent until SIGTERM; raises AlreadyRunning, StateError, JournalError or OSError."""
-    Agent(settings, settings_path).run()
+def main(settings: Settings, settings_path: Path | None, started: Callable[[], None]) -> None:
+    """Run the agent until SIGTERM; `started` is called once it has its store and its port.
+
+    Raises AlreadyRunning, PortTaken, StateError, JournalError or OSError.
+    """
+    agent = Agent(settings, settings_path)
+    started()
+    agent.run()

@@ -7,12 +7,13 @@ gRPC's. Source: grpc.github.io/grpc/core, "Channel arguments"; gRPC A8 (client-s
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 
 import grpc
 from grpc import aio
 
-from edgeflow_agent.uplink.ports import BlobError, Lost
+from edgeflow_agent.uplink.ports import BlobError, Lost, Ousted
 from edgeflow_proto.v1 import service_pb2
 from edgeflow_proto.v1.device_pb2 import DeviceMessage
 from edgeflow_proto.v1.relay_pb2 import RelayMessage
@@ -27,6 +28,7 @@ _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", 32 << 20),
 )
+_NO_CONNECTION = re.compile(r"failed to connect .*: ([^:()]+?)(?: \(\d+\))?", re.IGNORECASE | re.DOTALL)
 _GONE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE)
 
 
@@ -45,23 +47,27 @@ class GrpcStream:
             try:
                 await self._call.write(message)
             except (aio.AioRpcError, asyncio.InvalidStateError) as error:
-                raise Lost(await self._reason(error)) from None
+                raise await self._reason(error) from None
 
     async def receive(self) -> RelayMessage:
         """Wait for the next message; raises Lost."""
         try:
             message = await self._call.read()
         except (aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise Lost(await self._reason(error)) from None
+            raise await self._reason(error) from None
         if not isinstance(message, RelayMessage):
             raise Lost("the relay ended the stream")
         return message
 
-    async def _reason(self, error: Exception) -> str:
-        """Say why the stream ended; a write only knows that it did."""
+    async def _reason(self, error: Exception) -> Lost:
+        """Return why the stream ended; a write only knows that it did."""
         if isinstance(error, aio.AioRpcError):
-            return _words(error.code(), error.details())
-        return _words(await self._call.code(), await self._call.details())
+            code, details = error.code(), error.details()
+        else:
+            code, details = await self._call.code(), await self._call.details()
+        if code is grpc.StatusCode.ALREADY_EXISTS:
+            return Ousted(details)
+        return Lost(_words(code, details))
 
     async def fetch(self, digest: str, offset: int) -> AsyncGenerator[bytes, None]:
         """Yield a blob from `offset` on; raises BlobError or Lost."""
@@ -83,4 +89,8 @@ class GrpcStream:
 
 
 def _words(code: grpc.StatusCode, details: str | None) -> str:
+    """Say why in gRPC's words; where there is no connection, in the system's, which stand at their end."""
+    refused = _NO_CONNECTION.fullmatch(details or "")
+    if refused is not None:
+        return refused[1].lower()
     return f"{code.name.lower().replace('_', ' ')}: {details or 'no details'}"

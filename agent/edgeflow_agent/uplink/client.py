@@ -18,7 +18,7 @@ from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.store.readers import Journals, OpenJournal, Unreadable
 from edgeflow_agent.uplink import outgoing
 from edgeflow_agent.uplink.memory import Memory
-from edgeflow_agent.uplink.ports import Dial, Lost, Stream
+from edgeflow_agent.uplink.ports import Dial, Lost, Ousted, Stream
 from edgeflow_agent.uplink.session import Session, backlog
 from edgeflow_agent.uplink.wishes import Wishes
 from edgeflow_proto.v1.device_pb2 import DeviceMessage
@@ -29,7 +29,8 @@ WELCOME_S = 10.0
 STALLED_S = 60.0  # without an acknowledgement while some are due: another stream may fare better
 LOOK_S = 1.0  # the safety net under the wake-ups
 BACKOFF_S = (0.25, 15.0)
-SETTLED_S = 1.0  # a stream that ends sooner is no reason to hurry: two devices of one name oust each other
+SETTLED_S = 1.0  # a stream that ends sooner is no reason to hurry
+OUSTED_S = 60.0
 HEARTBEAT_S = (0.2, 60.0)  # what a relay may ask for
 
 
@@ -74,6 +75,7 @@ class Uplink:
         self._parts = parts
         self._session = Session(parts.memory.acked)
         self._progress = 0.0
+        self._ousted = False
         self._tell_connected(False, "not tried yet" if parts.state.address else "")
 
     async def run(self) -> None:
@@ -87,17 +89,17 @@ class Uplink:
             if reason != self._parts.state.error:
                 log.warning("relay %s: %s", self._parts.state.address, reason)
             self._tell_connected(False, reason)
-            await asyncio.sleep(next(delays))
+            await asyncio.sleep(OUSTED_S * random.uniform(0.5, 1.0) if self._ousted else next(delays))
 
     async def _attempt(self) -> str:
         """Live one stream; return why it ended."""
         stream: Stream | None = None
-        reason = ""
+        reason, self._ousted = "", False
         try:
             stream = self._parts.dial()
             await self._converse(stream)
         except* Lost as group:
-            reason = str(_first(group))
+            reason, self._ousted = str(_first(group)), isinstance(_first(group), Ousted)
         except* Exception as group:  # a relay that sends what nobody foresaw must not stop what is local
             log.exception("relay %s", self._parts.state.address)
             reason = f"internal error: {_first(group)!r}"

@@ -13,6 +13,10 @@ class Lost(ConnectionError):
     """The connection is gone or never came about; the message says why."""
 
 
+class Ousted(Lost):
+    """The relay knows another agent by this device's name: only a person can mend that."""
+
+
 class BlobError(LookupError):
     """The relay cannot give the blob: it has none of that digest, or not that far."""
 

@@ -33,6 +33,7 @@ def view(relay: Relay, known: Known, deployments: Deployments) -> dict[str, Any]
         "name": known.name,
         "fleet": relay.settings.fleet,
         "online": relay.registry.online(known.name),
+        "rival": relay.registry.rival(known.name),
         "first_seen_ns": known.first_seen_ns,
         "seen_ns": known.last_seen_ns,
         "agent_version": known.about.agent_version,

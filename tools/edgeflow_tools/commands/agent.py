@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeflow_tools.terminal import Failure, Unwell, emit, json_option, problems
+from edgeflow_tools.terminal import Failure, Unwell, emit, json_option, note, problems
 
 if TYPE_CHECKING:
     from edgeflow_agent.config import Settings
@@ -29,9 +29,7 @@ def command(config: Path | None, as_json: bool) -> None:
     """
     settings = _settings(config)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    if as_json:
-        emit({"pid": os.getpid(), "device": settings.device, "data": settings.data, "relay": settings.relay})
-    _run(settings, config)
+    _run(settings, config, as_json=as_json)
 
 
 def _settings(config: Path | None) -> Settings:
@@ -46,14 +44,33 @@ def _settings(config: Path | None) -> Settings:
         raise Failure(f"{config}: {error.strerror}") from None
 
 
-def _run(settings: Settings, config: Path | None) -> None:
+def _say(settings: Settings, config: Path | None, *, as_json: bool) -> None:
+    """Say where its page and its data are, and where pipelines may come from."""
+    from edgeflow_agent.config import pipelines_folder
+
+    if as_json:
+        emit({"pid": os.getpid(), "device": settings.device, "data": settings.data, "relay": settings.relay})
+        return
+    page = f"http://{settings.http.host}:{settings.http.port}"
+    if not settings.http.port:
+        page = f"on the port that {Path(settings.data) / 'run' / 'link.json'} names"
+    ways = [f"the folder {pipelines_folder(settings, config)}"] if config or settings.pipelines else []
+    ways += ["edgeflow deploy", *([f"the relay at {settings.relay}"] if settings.relay else [])]
+    words = f"page {page}, data in {settings.data}; it takes pipelines from {', '.join(ways)}"
+    note(f"the device {settings.device} is ready: {words}")
+
+
+def _run(settings: Settings, config: Path | None, *, as_json: bool) -> None:
     from edgeflow_agent.processes import agentd
     from edgeflow_agent.store.journal import JournalError
     from edgeflow_agent.store.state import StateError
 
     try:
-        agentd.main(settings, config.absolute() if config else None)
+        path = config.absolute() if config else None
+        agentd.main(settings, path, lambda: _say(settings, path, as_json=as_json))
     except agentd.AlreadyRunning as error:
         raise Unwell(str(error)) from None
+    except agentd.PortTaken as error:
+        raise Failure(str(error)) from None
     except (StateError, JournalError, OSError) as error:
         raise Failure(f"the agent cannot use its store {settings.data}: {error}") from error

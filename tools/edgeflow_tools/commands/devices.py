@@ -34,6 +34,7 @@ def _row(device: dict[str, Any]) -> tuple[str, ...]:
 
     away = tables.duration(max(0.0, time.time() - device["seen_ns"] / 1e9))
     state = "online" if device["online"] else f"offline, seen {away} ago"
+    state += "; another agent calls itself so too" if device["rival"] else ""
     return (device["name"], device["fleet"], state, f"{device['backlog'] or 0:,}", _pipelines(device))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeflow_tools.terminal import Failure, json_option
+from edgeflow_tools.terminal import Failure, json_option, note
 
 if TYPE_CHECKING:
     from edgeflow_relay.settings import Settings
@@ -38,20 +38,26 @@ def command(**options: Any) -> None:
         raise Failure(f"the relay needs {', '.join(missing)}: install edgeflow[relay]")
     from edgeflow_relay.settings import Settings, SettingsError
 
-    del options["as_json"]  # what it prints, its ports, is JSON anyway
+    as_json = options.pop("as_json")
     try:
         settings = Settings(**options)
     except SettingsError as error:
         raise Failure(str(error)) from None
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    _run(settings)
+    _run(settings, as_json=as_json)
 
 
-def _run(settings: Settings) -> None:
-    from edgeflow_relay.app import main
+def _run(settings: Settings, *, as_json: bool) -> None:
+    from edgeflow_relay.app import Ports, main, print_ports
+
+    def say(ports: Ports) -> None:
+        mirrored = f"events are mirrored to {settings.broker}" if settings.broker else "no broker is set"
+        devices = f"devices dial {settings.host}:{ports.grpc}"
+        page = f"http://{settings.host}:{ports.http}"
+        note(f"the relay is ready: page {page}, {devices}, data in {settings.data}, {mirrored}")
 
     try:
-        main(settings)
+        main(settings, print_ports if as_json else say)
     except OSError as error:
-        raise Failure(f"the relay cannot run: {error}") from error
+        raise Failure(f"the relay cannot run: {error.strerror or error}") from error

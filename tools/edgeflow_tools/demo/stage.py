@@ -84,7 +84,8 @@ class Stage:
     def _start_relay(self) -> dict[str, int]:
         child = self._children.python(
             "relay", COMMAND, "relay", "--http-port", "0", "--grpc-port", "0", "--fleet", NAME,
-            "--data", str(self._folder / "relay"), "--broker", f"{HOST}:{self.broker.port_5}", heard=True,
+            "--data", str(self._folder / "relay"), "--broker", f"{HOST}:{self.broker.port_5}",
+            "--json", heard=True,
         )  # fmt: skip
         ports: dict[str, int] = child.say()
         return ports
