@@ -271,3 +271,44 @@ outputs:
     result = run(file, "--input", f"accel={tmp_path / 'rows.npy'}")
     assert result.exit_code == 1
     assert "m.onnx: needs tensorrt, but only cpu is here to execute it" in result.stderr
+
+
+JOINED = """
+edgeflow: 1
+name: joined
+inputs:
+  fast: {mqtt: a, fields: [x], rate: 10 Hz}
+  slow: {mqtt: b, fields: [y], rate: 1 Hz}
+steps:
+  both: {from: [fast, slow], join: 10 s}
+outputs:
+  out: {from: both, event: joined.out}
+"""
+
+
+def test_inputs_of_different_rates_and_lengths_are_joined_to_the_end(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(JOINED)
+    np.save(tmp_path / "fast.npy", np.arange(100, dtype=np.float32)[:, None])
+    np.save(tmp_path / "slow.npy", np.arange(3, dtype=np.float32)[:, None])
+    recordings = [f"--input={name}={tmp_path / name}.npy" for name in ("fast", "slow")]
+    result = run(tmp_path / "pipeline.yaml", *recordings)
+    assert result.exit_code == 0, result.output
+    data = [json.loads(line)["data"] for line in result.stdout.splitlines()]
+    assert [row["x"] for row in data] == list(range(100))
+    assert [row["y"] for row in data] == [min(x // 10, 2) for x in range(100)]
+
+
+def test_rows_dropped_by_a_failing_step_are_not_well(tmp_path: Path) -> None:
+    file = tmp_path / "pipeline.yaml"
+    step = "  bad: {from: v, python: {function: code.f, columns: [y]}}"
+    text = f"edgeflow: 1\nname: t\ninputs:\n  v: {{mqtt: a, rate: 1 Hz}}\nsteps:\n{step}\noutputs:\n  o: {{from: bad, event: t}}\n"
+    file.write_text(text)
+    (tmp_path / "code.py").write_text("def f(rows):\n    raise ValueError('never')\n")
+    (tmp_path / "v.csv").write_text("value\n1\n2\n")
+    result = run(file, "--input", f"v={tmp_path / 'v.csv'}")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "steps.bad: code.py:2: ValueError: never (2 rows dropped)" in result.stderr
+    file.write_text(text.replace("columns: [y]}", "columns: [y]}, on_error: stop"))
+    result = run(file, "--input", f"v={tmp_path / 'v.csv'}")
+    assert result.exit_code == 1
+    assert "code.py:2: ValueError: never; the pipeline stops there" in result.stderr

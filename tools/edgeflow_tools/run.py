@@ -13,7 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,11 +104,12 @@ class Run:
         inputs = [(self.graph.inputs[name], path) for name, path in recordings.items()]
         fastest = max(_rate(node) for node, _ in inputs)
         rows = max(1, min(BLOCK_ROWS, int(fastest / 10))) if paced else BLOCK_ROWS
-        streams = [self._stream(node, path, round(rows * 1e9 / fastest)) for node, path in inputs]
+        turn_ns = round(rows * 1e9 / fastest)
+        streams = [self._stream(node, path, turn_ns) for node, path in inputs]
         start = time.monotonic() if paced else -math.inf
-        for _, parts in groupby(heapq.merge(*streams, key=_turn), key=_turn):
+        for turn, parts in groupby(heapq.merge(*streams, key=_turn), key=_turn):
             found = (event for part in parts for event in self._push(part, start))
-            yield from self._numbered(found)
+            yield from self._numbered(chain(found, self._tick((turn + 1) * turn_ns)))
 
     def _stream(self, node: InputNode, path: Path, turn_ns: int) -> Iterator[Part]:
         """Yield the rows of a recording, cut where a turn ends."""
@@ -131,7 +132,15 @@ class Run:
         """Run rows when they are due; `start` is when the first was, minus infinity where nothing waits."""
         time.sleep(max(0.0, start + float(part.batch.t[-1]) * 1e-9 - time.monotonic()))
         self.rows[part.input] += len(part.batch)
-        for output, rows in self._runtime.push(part.input, part.batch):
+        yield from self._given(self._runtime.push(part.input, part.batch))
+
+    def _tick(self, t: int) -> Iterator[Event]:
+        """Let time pass, for steps that wait for it: all rows of this turn have been pushed."""
+        if self._runtime.plan.ticks:
+            yield from self._given(self._runtime.tick(t))
+
+    def _given(self, results: list[tuple[str, Batch]]) -> Iterator[Event]:
+        for output, rows in results:
             self.outputs[output] += len(rows)
             if output in self._events:
                 for block in self._events[output].blocks([rows], lambda _: "", CLOCK, 0):
