@@ -220,14 +220,50 @@ def test_another_device_of_the_same_name_is_refused_and_the_first_goes_on(
 ) -> None:
     other = Device(tmp_path, relay=relay.grpc).start()
     try:
-        eventually(lambda: "not connected" in call("status", "--to", other.url).stdout, "it is refused")
-        said = call("status", "--to", other.url).stdout
-        assert f"127.0.0.1:{relay.grpc}: not connected (another agent calls itself 'dev1')" in said
+        refused = f"127.0.0.1:{relay.grpc}: not connected (another agent calls itself 'dev1')"
+        eventually(lambda: refused in call("status", "--to", other.url).stdout, "it is refused")
         assert device.json("/api/v1/device")["relay"]["connected"]
         assert "online; another agent calls itself so too" in call("devices", "--relay", relay.url).stdout
         assert "dev1: two agents call themselves so" in (relay.folder / "relay.log").read_text()
     finally:
         other.close()
+
+
+def test_a_step_that_raises_is_told_of_at_the_deployment_and_in_the_status(
+    device: Device, relay: Relay, folder: Path
+) -> None:
+    (folder / "pipeline.yaml").write_text(PIPELINE.replace("posted", "broken"))
+    (folder / "double.py").write_text("def f(rows):\n    raise OSError('no sensor')\n")
+    warning = "warning: steps.double: raises on made-up rows: double.py:2: OSError: no sensor\n"
+    for where in (("--to", device.url), ("--relay", relay.url, "--device", "dev1")):
+        result = call("deploy", folder, *where)
+        assert result.exit_code == 0
+        assert warning in result.stderr
+    eventually(lambda: device.pipeline("broken")["state"] == "running", "it runs")
+    assert f"broken: {warning}" in call("status", "--to", device.url).stdout
+    assert "raises on made-up rows" in device.text("/")
+    device.request("POST", "/api/v1/pipelines/broken/inputs/value", b'{"x": 1}', "application/json")
+    line = "broken: double: 1 row dropped: AuthorError: double.py:2: OSError: no sensor\n"
+    eventually(lambda: line in call("status", "--to", device.url).stdout, "the failure shows")
+    assert call("status", "--to", device.url).exit_code == 1
+
+
+def test_a_folder_that_is_refused_shows_in_the_status(tmp_path: Path) -> None:
+    device = Device(tmp_path).start()
+    try:
+        assert call("status", "--to", device.url).exit_code == 0
+        (device.pipelines / "odd.yaml").write_text("edgeflow: 1\nname: odd\n")
+
+        def shown() -> str:
+            return call("status", "--to", device.url).stdout
+
+        eventually(lambda: "odd       refused  folder" in shown(), "it is refused")
+        assert "odd: pipeline.yaml:1:1: " in shown()
+        assert call("status", "--to", device.url).exit_code == 1
+        (device.pipelines / "odd.yaml").unlink()
+        eventually(lambda: "odd" not in shown(), "it is forgotten")
+    finally:
+        device.close()
 
 
 def test_a_device_is_shown_as_its_relay_knows_it(device: Device, relay: Relay, folder: Path) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeflow_tools.run import Run
+from edgeflow_tools.terminal import counted
 
 
 class _Counts(ProgressColumn):
@@ -60,10 +61,10 @@ def failures(run: Run) -> Iterator[str]:
     for name, reasons in run.rejected.items():
         if total := reasons.total():
             counts = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
-            yield f"inputs.{name}: {total:,} rows left out ({counts})"
+            yield f"inputs.{name}: {counted(total, 'row', 'rows')} left out ({counts})"
     for name, error in run.tally.errors.items():
         dropped = run.tally.steps[name].dropped
-        yield f"steps.{name}: {error} ({dropped:,} rows dropped)"
+        yield f"steps.{name}: {error} ({counted(dropped, 'row', 'rows')} dropped)"
 
 
 def show(run: Run, seconds: float) -> None:

@@ -165,7 +165,8 @@ class PipelineStatus(msgspec.Struct, frozen=True):
     journal: str
     restarts: int
     since_ns: int  # CLOCK_BOOTTIME
-    errors: dict[str, str] = {}  # step → newest traceback
+    errors: dict[str, str] = {}  # step, input, output or folder → newest error, then its traceback
+    warnings: tuple[str, ...] = ()  # of its trial
 
 
 class StartLink(Message, frozen=True):
@@ -184,7 +185,7 @@ class Pipelines(Message, frozen=True):
 
 
 class Offered(Message, frozen=True):
-    """What became of an offer: active or refused (with problems as lines)."""
+    """What became of an offer: active (with warnings as lines) or refused (with problems)."""
 
     name: str
     digest: str

@@ -13,3 +13,4 @@ class Verdict(msgspec.Struct, frozen=True):
     name: str = ""
     digest: str = ""
     problems: list[Problem] = []
+    warnings: tuple[str, ...] = ()  # what may not work, a line each

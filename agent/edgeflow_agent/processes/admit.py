@@ -1,7 +1,7 @@
 """Admission: a bundle is tried in a process of its own before it may run.
 
-Called with a folder; checks the document, imports its Python, loads its models, writes the manifest into
-the folder, and prints one JSON object: ``{"name", "digest", "problems"}``.
+Called with a folder; checks the document, imports its Python and calls it with made-up rows, loads its
+models, writes the manifest into the folder, and prints a `Verdict` as one JSON object.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from edgeflow_proto.bundle import (
 from edgeflow_proto.pipeline.check import check
 from edgeflow_proto.pipeline.graph import Graph
 from edgeflow_proto.pipeline.kinds.steps.model import MODEL_FORMATS
+from edgeflow_proto.pipeline.load import dotted, load
 from edgeflow_proto.pipeline.problem import Problem
 
 
@@ -74,12 +75,21 @@ def admit(folder: Path, params: dict[str, object]) -> Verdict:
     problems += found
     if graph is None or problems:
         return Verdict(problems=problems)
-    if failure := _load(graph, folder):
-        return Verdict(graph.name, problems=[Problem(PIPELINE_FILE, 1, 1, "", failure)])
-    return _named(folder, make_manifest(graph.name, files, signatures))
+    failures, warnings = _try(graph, folder)
+    if failures:
+        return Verdict(graph.name, problems=_placed(failures, files[PIPELINE_FILE]))
+    return _named(folder, make_manifest(graph.name, files, signatures), warnings)
 
 
-def _named(folder: Path, made: Manifest) -> Verdict:
+def _placed(failures: dict[str, str], document: bytes) -> list[Problem]:
+    """Return what is wrong with steps as problems of the lines that make them."""
+    source, _ = load(document, PIPELINE_FILE)
+    assert source is not None
+    places = {step: ("steps", step) if step else () for step in failures}
+    return [source.problem(place, dotted(place), failures[step]) for step, place in places.items()]
+
+
+def _named(folder: Path, made: Manifest, warnings: tuple[str, ...]) -> Verdict:
     """Keep the manifest that came along when it says what was found here; without one, write the one made."""
     path = folder / MANIFEST_FILE
     try:
@@ -91,21 +101,25 @@ def _named(folder: Path, made: Manifest) -> Verdict:
         what = f"the signature of {models[0]} is another one here" if models else "it describes other files"
         return Verdict(made.name, problems=[Problem(MANIFEST_FILE, 1, 1, "", what)])
     path.write_bytes(sent.encode())
-    return Verdict(sent.name, sent.digest)
+    return Verdict(sent.name, sent.digest, warnings=warnings)
 
 
-def _load(graph: Graph, folder: Path) -> str:
-    """Import and load all that the worker will; return why it cannot be, or nothing."""
+def _try(graph: Graph, folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Load all that the worker will, and rehearse it; return what is wrong, by step, and warnings."""
     from edgeflow_agent.models.load import load_model
     from edgeflow_agent.operators.load import operators
-    from edgeflow_agent.runtime.plan import compile_plan
+    from edgeflow_agent.processes.rehearse import rehearse
+    from edgeflow_agent.runtime.plan import PlanError, compile_plan
 
     try:
         kinds = {node.kind for node in graph.steps.values()}
-        compile_plan(graph, folder, operators(kinds), load_model)
-    except Exception as error:  # the author's module may raise anything when imported
-        return f"cannot be loaded: {type(error).__name__}: {error}"
-    return ""
+        found = rehearse(graph, compile_plan(graph, folder, operators(kinds), load_model))
+    except PlanError as error:
+        return {error.step: f"cannot be set to work: {error.what}"}, ()
+    except Exception as error:  # the author's module may do anything when imported
+        return {"": f"cannot be set to work: {type(error).__name__}: {error}"}, ()
+    warnings = (f"steps.{step}: raises on made-up rows: {what[:300]}" for step, what in found.raised.items())
+    return found.wrong, tuple(warnings)
 
 
 def main() -> int:

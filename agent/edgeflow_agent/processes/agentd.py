@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
+import msgspec
 
 from edgeflow_agent.config import Http, Settings, pipelines_folder
 from edgeflow_agent.core import board as boards
@@ -162,6 +163,8 @@ class Agent:
         """Run what is now wanted, and tell `link` of it."""
         while self._offers.changed:
             self._deploy(self._offers.changed.pop())
+        if self._folder.changed:
+            self._folder.changed, self._pipelines.changed = False, True
         if self._pipelines.changed:
             brokers = tuple(self._brokers.values())
             self._pipelines.changed = not self._link.send(messages.Pipelines(self._statuses(), brokers))
@@ -268,7 +271,7 @@ class Agent:
             return
 
         def done(digest: str, reason: str) -> None:
-            self._answer(message, digest, "refused" if reason else "active", reason)
+            self._answer(message, digest, "active" if digest else "refused", reason)
 
         self._offers.offer(Trial(message.name, message.origin, staging, "", message.revision, done))
 
@@ -309,15 +312,22 @@ class Agent:
             return
         params = self._settings.params.get(name, {})
         pipeline = Pipeline(name, record.digest, origin, self._offers.folder(record.digest), params)
+        pipeline.warnings = record.warnings
         self._tell("pipeline.deployed", "info", {"pipeline": name, "digest": record.digest, "origin": origin})
         self._pipelines.start(pipeline, self._state.next_generation)
 
     def _statuses(self) -> tuple[messages.PipelineStatus, ...]:
-        running = self._pipelines.statuses()
+        refusals = self._folder.refused
+        running = [
+            msgspec.structs.replace(status, errors=status.errors | {"folder": refusals[status.name][:1000]})
+            if status.name in refusals
+            else status
+            for status in self._pipelines.statuses()
+        ]
         names = {status.name for status in running}
         refused = [
             messages.PipelineStatus(name, "", "folder", "refused", reason[:1000], -1, "", "", 0, 0)
-            for name, reason in self._folder.refused.items()
+            for name, reason in refusals.items()
             if name not in names
         ]
         return (*running, *refused)

@@ -33,14 +33,14 @@ log = logging.getLogger("edgeflow.agentd")
 
 @dataclass(slots=True)
 class Trial:
-    """A bundle on its way in. `done` is told the outcome: a digest, or why not."""
+    """A bundle on its way in. `done` is told the outcome: a digest with warnings, or why not."""
 
     name: str
     origin: str
     staging: Path
     fingerprint: str
     revision: int
-    done: Callable[[str, str], None]  # digest, reason
+    done: Callable[[str, str], None]  # digest, and warnings if any; without a digest the reason, lines all
     process: subprocess.Popen[bytes] | None = None
     pidfd: int = -1
     deadline: int = 0
@@ -134,20 +134,23 @@ class Offers:
                 reason = f"{PIPELINE_FILE} is named {verdict.name!r}, not {trial.name!r}"
         try:
             if verdict is not None and not reason:
-                self._admit(trial, verdict.digest)
+                self._admit(trial, verdict)
         except OSError as error:
             reason = f"cannot be stored: {error}"
         shutil.rmtree(trial.staging, ignore_errors=True)
-        trial.done("" if reason or verdict is None else verdict.digest, reason)
+        if reason or verdict is None:
+            trial.done("", reason)
+        else:
+            trial.done(verdict.digest, "\n".join(verdict.warnings))
 
-    def _admit(self, trial: Trial, digest: str) -> None:
-        target = self.folder(digest)
+    def _admit(self, trial: Trial, verdict: Verdict) -> None:
+        target = self.folder(verdict.digest)
         if not (target / MANIFEST_FILE).exists():
             _sync(trial.staging)
             shutil.rmtree(target, ignore_errors=True)
             trial.staging.rename(target)
             _sync(target.parent)
-        record = OfferRecord(digest, trial.fingerprint, trial.revision)
+        record = OfferRecord(verdict.digest, trial.fingerprint, trial.revision, verdict.warnings)
         self._remember(
             trial.name, offered(self.deployments.get(trial.name, Deployment()), trial.origin, record)
         )

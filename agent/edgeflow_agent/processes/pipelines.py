@@ -41,6 +41,7 @@ class Pipeline:
         self.name, self.digest, self.origin, self.folder, self.params = name, digest, origin, folder, params
         self.state, self.reason = "starting", ""
         self.errors: dict[str, str] = {}
+        self.warnings: tuple[str, ...] = ()
         self.since = boottime_ns()
         self.rings: list[Ring] = []
         self.snapshots = -1
@@ -72,11 +73,18 @@ class Pipeline:
 
     def status(self, journal: Path) -> messages.PipelineStatus:
         """Return what others are told."""
-        errors = dict(list({k: v[-1200:] for k, v in self.errors.items()}.items())[-2:])
+        errors = {name: _clipped(text) for name, text in list(self.errors.items())[-2:]}
         return messages.PipelineStatus(
             self.name, self.digest, self.origin, self.state, self.reason[:1000], self.slot, str(self.folder),
             str(journal), self.child.restarts if self.child else 0, self.since, errors,
+            self.warnings[:3],
         )  # fmt: skip
+
+
+def _clipped(text: str) -> str:
+    """Return an error short enough for a message: its first line, which says what it is, and its end."""
+    first, _, trace = text.partition("\n")
+    return f"{first[:400]}\n{trace[-800:]}".rstrip()
 
 
 def ring_spec(graph: Graph, name: str, generation: int) -> RingSpec:
@@ -233,7 +241,8 @@ class Pipelines:
         elif isinstance(message, messages.WorkerFailed):
             pipeline.change("failing", message.reason)
         elif isinstance(message, messages.StepFailed):
-            pipeline.errors[message.step] = f"{message.count} rows dropped: {message.error}\n{message.trace}"
+            dropped = f"{message.count} row{'' if message.count == 1 else 's'} dropped"
+            pipeline.errors[message.step] = f"{dropped}: {message.error}\n{message.trace}"
 
     def _died(self, pipeline: Pipeline, death: Death) -> None:
         self.changed = True

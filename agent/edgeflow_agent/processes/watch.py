@@ -25,6 +25,7 @@ class WatchedFolder:
         self._due = 0
         self._seen: dict[str, str] = {}  # name → fingerprint last offered
         self.refused: dict[str, str] = {}  # name → why its newest content does not run
+        self.changed = False  # what is refused
 
     def turn(self) -> None:
         """Scan when it is time; a folder that is not there is empty."""
@@ -44,7 +45,7 @@ class WatchedFolder:
         for name in {*known, *self.refused} - found.keys():
             self._offers.withdraw(name, ORIGIN)
             self._seen.pop(name, None)
-            self.refused.pop(name, None)
+            self._refuse(name, "")
 
     def _consider(self, name: str, path: Path) -> None:
         content = fingerprint(path)
@@ -58,14 +59,26 @@ class WatchedFolder:
             path, staging / PIPELINE_FILE
         )
         self._offers.offer(
-            Trial(name, ORIGIN, staging, content, 0, lambda _, reason: self._done(name, reason))
+            Trial(
+                name,
+                ORIGIN,
+                staging,
+                content,
+                0,
+                lambda digest, words: self._done(name, "" if digest else words),
+            )
         )
 
     def _done(self, name: str, reason: str) -> None:
-        self.refused.pop(name, None)
+        self._refuse(name, reason)
+        if reason:
+            log.error("%s in %s is refused:\n%s", name, self._folder, reason)
+
+    def _refuse(self, name: str, reason: str) -> None:
+        """Remember why a name does not run; without a reason, that it may."""
+        self.changed |= self.refused.pop(name, "") != reason
         if reason:
             self.refused[name] = reason
-            log.error("%s in %s is refused:\n%s", name, self._folder, reason)
 
 
 def _bundles(folder: Path) -> list[Path]:

@@ -12,7 +12,12 @@ from edgeflow_proto.pipeline.graph import Graph, StepNode
 
 
 class PlanError(ValueError):
-    """A pipeline cannot be set to work; the message names the step and why."""
+    """A step cannot be set to work; the message names it and says why."""
+
+    def __init__(self, step: str, what: str) -> None:
+        super().__init__(f"steps.{step}: {what}")
+        self.step = step
+        self.what = what
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ def _set_up(
 ) -> PlannedStep:
     make = operators.get(node.kind)
     if make is None:
-        raise PlanError(f"steps.{node.name}: kind '{node.kind}' is not installed here")
+        raise PlanError(node.name, f"kind '{node.kind}' is not installed here")
     edges = {port: f"{node.name}.{port}" if port else node.name for port in node.options.ports or ("",)}
     flows = {port: graph.flows[edge] for port, edge in edges.items()}
     upstreams = {label: graph.flows[edge] for label, edge in node.sources.items()}
@@ -117,6 +122,6 @@ def _set_up(
     try:
         operator = make(node.options, context)
     except ValueError as error:
-        raise PlanError(f"steps.{node.name}: {error}") from error
+        raise PlanError(node.name, str(error)) from error
     sources = {edge: graph.flows[edge].inputs for edge in node.sources.values()}
     return PlannedStep(node.name, operator, sources, edges, node.handling.on_error == "stop")

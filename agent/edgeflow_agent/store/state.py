@@ -24,6 +24,7 @@ class OfferRecord(msgspec.Struct, frozen=True):
     digest: str
     fingerprint: str = ""
     revision: int = 0
+    warnings: tuple[str, ...] = ()  # of its trial
 
 
 class Deployment(msgspec.Struct, frozen=True):

@@ -119,15 +119,16 @@ def _head(pipeline: PipelineStatus) -> str:
 
 
 def _errors(pipeline: PipelineStatus) -> str:
-    return "".join(
-        f"<details><summary>last error of <b>{escape(step)}</b>: {escape(_last_line(trace))}</summary>"
+    warnings = "".join(f"<p class=warn>{escape(warning)}</p>" for warning in pipeline.warnings)
+    return warnings + "".join(
+        f"<details><summary>last error of <b>{escape(step)}</b>: {escape(_first_line(trace))}</summary>"
         f"<pre>{escape(trace)}</pre></details>"
         for step, trace in pipeline.errors.items()
     )
 
 
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[-1][:200]
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0][:200]
 
 
 def _recent(local: Local) -> str:

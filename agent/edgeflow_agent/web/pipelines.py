@@ -87,7 +87,8 @@ class Pipelines:
             return JSONResponse({"problems": offered.reason.splitlines() or [offered.state]}, 422)
         known = self._local.pipelines.get(offered.name)
         origin = "relay" if known is not None and known.origin == "relay" else ORIGIN
-        found = {"name": offered.name, "digest": offered.digest, "runs": origin}
+        warnings = offered.reason.splitlines()
+        found = {"name": offered.name, "digest": offered.digest, "runs": origin, "warnings": warnings}
         return JSONResponse(found, 201 if new else 200)
 
     async def delete(self, request: Request) -> Response:

@@ -68,6 +68,7 @@ def pipeline(local: Local, status: PipelineStatus) -> dict[str, Any]:
         "since_s": round(max(0, clock.boottime_ns() - status.since_ns) / 1e9, 1),
         "journal": _journal(local, status.name, total(found, "uplink_acked")),
         "errors": status.errors,
+        "warnings": status.warnings,
         "latency_us": {
             name: {"p50": quantile(found, f"{name}_us", 0.5), "p99": quantile(found, f"{name}_us", 0.99)}
             for name in ("decision", "commit")

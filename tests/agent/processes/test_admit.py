@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeflow_agent.deploy.verdict import Verdict
 from edgeflow_agent.processes.admit import admit, files_of
 from edgeflow_proto.bundle import MANIFEST_FILE, Signature, Tensor, decode_manifest
 
@@ -67,3 +68,60 @@ def test_what_cannot_be_loaded_is_refused_with_the_reason(
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     assert "no such file" in str(admit(tmp_path, {}).problems[0])
+
+
+AUTHORED = """
+edgeflow: 1
+name: pump
+inputs:
+  accel: {mqtt: pump/accel, decode: {json: {samples: data}}, fields: [x], rate: 1 kHz}
+steps:
+  window: {from: accel, window: 8}
+  level: {from: window, python: {function: features.level, columns: [rms, peak]}}
+outputs:
+  all: {from: level, event: pump.level}
+"""
+
+
+def rehearsed(folder: Path, body: str) -> Verdict:
+    (folder / "pipeline.yaml").write_text(AUTHORED)
+    code = f"import numpy as np\n\ndef level(windows):\n    x = windows[:, :, 0]\n    {body}\n"
+    (folder / "features.py").write_text(code)
+    return admit(folder, {})
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("return x", "features.level gave rows of shape [8], not [2]"),
+        ("return x[:1, :2]", "features.level gave shape [1, 2] for 3 rows"),
+        ("return (x * 1j)[:, :2]", "features.level gave complex64, not float32"),
+    ],
+)
+def test_a_step_that_gives_what_it_does_not_declare_is_refused_at_its_place(
+    tmp_path: Path, body: str, problem: str
+) -> None:
+    verdict = rehearsed(tmp_path, body)
+    assert [str(found) for found in verdict.problems] == [f"pipeline.yaml:8:3: steps.level: {problem}"]
+    assert verdict.digest == ""
+
+
+def test_a_step_that_cannot_be_set_to_work_is_refused_at_its_place(tmp_path: Path) -> None:
+    verdict = rehearsed(tmp_path, "return x\n\nimport nothing_like_this")
+    what = "cannot be set to work: features.py:7: ModuleNotFoundError: No module named 'nothing_like_this'"
+    assert [str(found) for found in verdict.problems] == [f"pipeline.yaml:8:3: steps.level: {what}"]
+
+
+def test_a_step_that_raises_on_made_up_rows_is_taken_with_a_warning(tmp_path: Path) -> None:
+    verdict = rehearsed(tmp_path, "raise KeyError('sensor')")
+    warning = "steps.level: raises on made-up rows: features.py:5: KeyError: 'sensor'"
+    assert (verdict.problems, verdict.warnings) == ([], (warning,))
+    assert verdict.digest
+
+
+@pytest.mark.parametrize(
+    "body", ["return x[:, :2] / x.sum(axis=1, keepdims=True)", "assert x.any(); return x[:, :2]"]
+)
+def test_values_that_only_zeros_have_are_nothing_to_warn_of(tmp_path: Path, body: str) -> None:
+    verdict = rehearsed(tmp_path, body)
+    assert (verdict.problems, verdict.warnings) == ([], ())

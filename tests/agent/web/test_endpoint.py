@@ -108,7 +108,8 @@ def test_put_stages_a_document_and_answers_what_agentd_says(link: AgentdStandIn)
     link.control.send(messages.Offered("new", "abc", "http", "active", "", 0, offer.ticket + 1))  # another's
     link.control.send(messages.Offered("new", "abc", "http", "active", "", 0, offer.ticket))
     answer = put()
-    assert (answer.status_code, answer.json()) == (201, {"name": "new", "digest": "abc", "runs": "http"})
+    told = {"name": "new", "digest": "abc", "runs": "http", "warnings": []}
+    assert (answer.status_code, answer.json()) == (201, told)
     assert list((link.store / "staging").glob(".*")) == []
 
 

@@ -71,7 +71,9 @@ def _directly(server: Server, manifest: Manifest, body: bytes, wait: bool) -> di
     from edgeflow_tools.client import TAR
 
     place = f"/api/v1/pipelines/{manifest.name}"
-    digest = server.put(place, body, TAR, TRIAL_S)["digest"]
+    answer = server.put(place, body, TAR, TRIAL_S)
+    digest = answer["digest"]
+    _warn(answer["warnings"])
     deadline = time.monotonic() + (START_S if wait else 0)
     while (state := _state(server.get(place), digest)) == "starting" and time.monotonic() < deadline:
         time.sleep(SOON_S)
@@ -87,6 +89,12 @@ def _state(told: dict[str, Any], digest: str) -> str:
     if state not in ("running", "starting"):
         raise Unwell(f"stored; {name} is {state}: {told['reason']}")
     return "active" if state == "running" else "starting"
+
+
+def _warn(lines: list[str]) -> None:
+    """Tell what the device's trial found that may not work."""
+    for line in lines:
+        note(f"warning: {line}")
 
 
 def _by_relay(server: Server, device: str, manifest: Manifest, body: bytes, wait: bool) -> dict[str, Any]:
@@ -110,6 +118,7 @@ def _awaited(server: Server, place: str, manifest: Manifest, revision: int) -> s
         told = server.get(place)["deployments"].get(manifest.name, {})
         if told.get("digest") == manifest.digest:
             if told["state"] == "active":
+                _warn(told["reason"].splitlines())
                 return "active"
             if told["state"] == "refused" and told["revision"] >= revision:
                 raise Unwell(f"{place.rpartition('/')[2]} refuses:\n{told['reason']}")

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from edgeflow_tools.terminal import Failure, Unwell, emit, json_option, note, problems
+from edgeflow_tools.terminal import UNWELL, Failure, Unwell, emit, json_option, note, problems
 
 if TYPE_CHECKING:
     from edgeflow_tools.pipelines import Checked
@@ -36,7 +36,8 @@ def command(
 
     Each --input takes the place of a source. Events come as JSON lines, on standard output unless --out is
     given; a summary follows on standard error (with --json as JSON; on standard output if that is free).
-    Messages and files that the pipeline would put out are counted and not made.
+    Messages and files that the pipeline would put out are counted and not made. Exit code 1 says that a step
+    failed on rows, which are dropped.
     """
     checked = _checked(file, dict(_pair(text, "--param") for text in params))
     with _quiet():
@@ -47,6 +48,7 @@ def command(
         for event in _guarded(run, recordings, paced=speed == "1x"):
             sink.write(_line(event))
     _report(run, time.perf_counter() - start, as_json=as_json, to_stdout=out is not None)
+    raise SystemExit(UNWELL if run.tally.errors else 0)
 
 
 def _quiet() -> contextlib.AbstractContextManager[object]:
@@ -135,11 +137,14 @@ def _remark(run: Run, recordings: dict[str, Path]) -> None:
 
 def _guarded(run: Run, recordings: dict[str, Path], *, paced: bool) -> Iterator[Any]:
     from edgeflow_agent.inputs.recording import RecordingError
+    from edgeflow_agent.runtime.run import StepStoppedError
 
     try:
         yield from run.events(recordings, paced=paced)
     except RecordingError as error:
         raise Failure(str(error)) from None
+    except StepStoppedError as error:
+        raise Unwell(f"{error}; the pipeline stops there") from None
     except OSError as error:
         raise Failure(f"{error.filename or 'a recording'}: {error.strerror}") from None
 

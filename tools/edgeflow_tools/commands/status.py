@@ -127,8 +127,9 @@ def _total(counters: dict[str, int], name: str) -> int:
 
 
 def _errors(pipeline: dict[str, Any]) -> list[str]:
-    """Return what is wrong, a line each: of a traceback the first line, which says what it came to."""
+    """Return what is wrong, a line each: of an error with a traceback the line that says what it is."""
     errors = [f"{where}: {text.partition(chr(10))[0]}" for where, text in pipeline.get("errors", {}).items()]
+    errors += [f"warning: {text}" for text in pipeline.get("warnings", ())]
     return [pipeline["reason"], *errors] if pipeline["reason"] else errors
 
 
