@@ -1,16 +1,20 @@
 """Admission: a bundle is tried in a process of its own before it may run.
 
 Called with a folder; checks the document, imports its Python and calls it with made-up rows, loads its
-models, writes the manifest into the folder, and prints a `Verdict` as one JSON object.
+models, writes the manifest into the folder, and prints a `Verdict` as a line of JSON; the last one holds.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from edgeflow_agent.deploy.verdict import Verdict
 from edgeflow_proto.bundle import (
@@ -26,6 +30,12 @@ from edgeflow_proto.pipeline.graph import Graph
 from edgeflow_proto.pipeline.kinds.steps.model import MODEL_FORMATS
 from edgeflow_proto.pipeline.load import dotted, load
 from edgeflow_proto.pipeline.problem import Problem
+
+if TYPE_CHECKING:
+    from edgeflow_agent.runtime.plan import Plan
+
+REHEARSAL_S = 10
+STUCK = f"calling its Python with made-up rows ended the trial's process, or took longer than {REHEARSAL_S} s"
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -65,8 +75,15 @@ class _Memory:
         return self._files.get(name)
 
 
-def admit(folder: Path, params: dict[str, object]) -> Verdict:
-    """Try a bundle; raises nothing that a bundle can cause."""
+def _unheard(_: Verdict) -> None:
+    pass
+
+
+def admit(folder: Path, params: dict[str, object], so_far: Callable[[Verdict], object] = _unheard) -> Verdict:
+    """Try a bundle; raises nothing that a bundle can cause.
+
+    Before the author's Python is called, `so_far` is given the verdict for where that ends the process.
+    """
     files = files_of(folder)
     if PIPELINE_FILE not in files:
         return Verdict(problems=[Problem(PIPELINE_FILE, 1, 1, "", "the bundle has no such file")])
@@ -75,10 +92,24 @@ def admit(folder: Path, params: dict[str, object]) -> Verdict:
     problems += found
     if graph is None or problems:
         return Verdict(problems=problems)
-    failures, warnings = _try(graph, folder)
-    if failures:
-        return Verdict(graph.name, problems=_placed(failures, files[PIPELINE_FILE]))
-    return _named(folder, make_manifest(graph.name, files, signatures), warnings)
+    plan = _load(graph, folder)
+    if isinstance(plan, dict):
+        return Verdict(graph.name, problems=_placed(plan, files[PIPELINE_FILE]))
+    verdict = _named(folder, make_manifest(graph.name, files, signatures))
+    if verdict.problems:
+        return verdict
+    so_far(replace(verdict, warnings=(STUCK,)))
+    return _rehearsed(verdict, graph, plan, files[PIPELINE_FILE])
+
+
+def _rehearsed(verdict: Verdict, graph: Graph, plan: Plan, document: bytes) -> Verdict:
+    from edgeflow_agent.processes.rehearse import rehearse
+
+    found = rehearse(graph, plan)
+    if found.wrong:
+        return Verdict(graph.name, problems=_placed(found.wrong, document))
+    warnings = (f"steps.{step}: raises on made-up rows: {what[:300]}" for step, what in found.raised.items())
+    return replace(verdict, warnings=tuple(warnings))
 
 
 def _placed(failures: dict[str, str], document: bytes) -> list[Problem]:
@@ -89,7 +120,7 @@ def _placed(failures: dict[str, str], document: bytes) -> list[Problem]:
     return [source.problem(place, dotted(place), failures[step]) for step, place in places.items()]
 
 
-def _named(folder: Path, made: Manifest, warnings: tuple[str, ...]) -> Verdict:
+def _named(folder: Path, made: Manifest) -> Verdict:
     """Keep the manifest that came along when it says what was found here; without one, write the one made."""
     path = folder / MANIFEST_FILE
     try:
@@ -101,25 +132,22 @@ def _named(folder: Path, made: Manifest, warnings: tuple[str, ...]) -> Verdict:
         what = f"the signature of {models[0]} is another one here" if models else "it describes other files"
         return Verdict(made.name, problems=[Problem(MANIFEST_FILE, 1, 1, "", what)])
     path.write_bytes(sent.encode())
-    return Verdict(sent.name, sent.digest, warnings=warnings)
+    return Verdict(sent.name, sent.digest)
 
 
-def _try(graph: Graph, folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Load all that the worker will, and rehearse it; return what is wrong, by step, and warnings."""
+def _load(graph: Graph, folder: Path) -> Plan | dict[str, str]:
+    """Import and load all that the worker will; return it, or why it cannot be, by step."""
     from edgeflow_agent.models.load import load_model
     from edgeflow_agent.operators.load import operators
-    from edgeflow_agent.processes.rehearse import rehearse
     from edgeflow_agent.runtime.plan import PlanError, compile_plan
 
     try:
         kinds = {node.kind for node in graph.steps.values()}
-        found = rehearse(graph, compile_plan(graph, folder, operators(kinds), load_model))
+        return compile_plan(graph, folder, operators(kinds), load_model)
     except PlanError as error:
-        return {error.step: f"cannot be set to work: {error.what}"}, ()
+        return {error.step: f"cannot be set to work: {error.what}"}
     except Exception as error:  # the author's module may do anything when imported
-        return {"": f"cannot be set to work: {type(error).__name__}: {error}"}, ()
-    warnings = (f"steps.{step}: raises on made-up rows: {what[:300]}" for step, what in found.raised.items())
-    return found.wrong, tuple(warnings)
+        return {"": f"cannot be set to work: {type(error).__name__}: {error}"}
 
 
 def main() -> int:
@@ -127,9 +155,14 @@ def main() -> int:
     out = os.dup(1)
     os.dup2(2, 1)  # what the author's module prints is not the verdict
     params = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, object])
-    verdict = admit(Path(sys.argv[1]), params)
     with os.fdopen(out, "wb") as stream:
-        stream.write(msgspec.json.encode(verdict))
+
+        def say(verdict: Verdict) -> None:
+            stream.write(msgspec.json.encode(verdict) + b"\n")
+            stream.flush()
+            signal.alarm(REHEARSAL_S)
+
+        say(admit(Path(sys.argv[1]), params, say))
     return 0
 
 

@@ -171,8 +171,8 @@ class Offers:
 
 def _verdict(output: list[bytes]) -> Verdict | None:
     try:
-        return msgspec.json.decode(b"".join(output), type=Verdict)
-    except msgspec.MsgspecError:
+        return msgspec.json.decode(b"".join(output).splitlines()[-1], type=Verdict)
+    except (IndexError, msgspec.MsgspecError):
         return None
 
 

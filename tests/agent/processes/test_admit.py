@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgeflow_agent.deploy.verdict import Verdict
@@ -125,3 +128,14 @@ def test_a_step_that_raises_on_made_up_rows_is_taken_with_a_warning(tmp_path: Pa
 def test_values_that_only_zeros_have_are_nothing_to_warn_of(tmp_path: Path, body: str) -> None:
     verdict = rehearsed(tmp_path, body)
     assert (verdict.problems, verdict.warnings) == ([], ())
+
+
+def test_python_that_ends_the_process_is_taken_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(AUTHORED)
+    (tmp_path / "features.py").write_text("import os\n\ndef level(windows):\n    os._exit(9)\n")
+    command = [sys.executable, "-m", "edgeflow_agent.processes.admit", str(tmp_path)]
+    done = subprocess.run(command, input=b"{}", capture_output=True, timeout=60, check=False)
+    (line,) = done.stdout.splitlines()
+    verdict = msgspec.json.decode(line, type=Verdict)
+    assert (done.returncode, verdict.name, verdict.problems) == (9, "pump", [])
+    assert verdict.warnings[0].startswith("calling its Python with made-up rows ended the trial's process")
