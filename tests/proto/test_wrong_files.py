@@ -170,7 +170,7 @@ ROWS = [  # shapes, dtypes, columns, models and functions
      "6:7: steps.m: integer.tflite takes [1, 3] int16, but is fed float32"),
     (HEAD + INPUT + "steps:\n  m: {from: accel, model: pair.onnx}\n" + MODEL,
      "6:20: steps.m: file: pair.onnx has 2 inputs (left, right); one is fed "
-     "(constants and state feed others)"),
+     "(constants, state and other edges feed others)"),
     (HEAD + INPUT + "steps:\n  m: {from: accel, model: split.onnx}\n" + MODEL,
      "6:20: steps.m: output: split.onnx has 2 outputs; say which (mean, spread)"),
     (HEAD + INPUT + "steps:\n  m: {from: accel, model: {file: split.onnx, output: spred}}\n" + MODEL,

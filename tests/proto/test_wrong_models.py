@@ -25,7 +25,7 @@ outputs:
 VOICE = [  # inputs input, state, sr and gain; outputs output, stateN and note
     ("threads: 2",
      "10:7: steps.s: file: voice.onnx has 4 inputs (input, state, sr, gain); one is fed "
-     "(constants and state feed others)"),
+     "(constants, state and other edges feed others)"),
     ("constants: {srr: 16000}",
      "11:7: steps.s: constants: voice.onnx has no input 'srr' (did you mean 'sr'?)"),
     ("constants: {sr: 16000.5}", "11:7: steps.s: constants: sr is one int64, which 16000.5 is not"),
@@ -101,6 +101,53 @@ OTHERS = [
      "11:7: steps.s: argmax: needs one value per class, the model gives rows [4, 3]"),
 ]  # fmt: skip
 
+PAIR = [  # a model of inputs left and right, [-1, 3]
+    ("{left: in}", "file: pair.onnx",
+     "9:13: steps.s: file: pair.onnx has 2 inputs (left, right); one is fed "
+     "(constants, state and other edges feed others)"),
+    ("in", "file: pair.onnx, input: left",
+     "8:5: steps.s: nothing feeds 'right' of pair.onnx (a constant, state or another edge may)"),
+    ("{left: in, rihgt: big}", "file: pair.onnx",
+     "8:5: steps.s: pair.onnx has no input 'rihgt' (did you mean 'right'?)"),
+    ("[in, big]", "file: pair.onnx", "8:5: steps.s: pair.onnx has no input 'in' (known: left, right)"),
+    ("{left: in, right: in}", "file: pair.onnx",
+     "8:5: steps.s: 'from' names from 1 to 16 inputs or steps, each once"),
+    ("{left: in, right: big}", "file: pair.onnx, constants: {right: 1}",
+     "8:5: steps.s: 'right' is a constant or state"),
+    ("{left: in, right: big}", "file: pair.onnx, input: left",
+     "9:30: steps.s: input: 'from' says which input each of several edges feeds"),
+    ("{left: in, right: big}", "file: bearing.onnx",
+     "8:5: steps.s: bearing.onnx has no input 'left' (known: in)"),
+    ("in", "file: bearing.onnx, tolerance: 1s",
+     "9:33: steps.s: tolerance: there is one edge; nothing is put beside its rows"),
+    ("{left: in, right: other}", "file: pair.onnx",
+     "8:5: steps.s: the rows of 'right' are not in step with those of 'left' (join them first)"),
+    ("{left: in, right: narrow}", "file: pair.onnx",
+     "8:5: steps.s: pair.onnx takes [-1, 3] float32, but is fed rows of shape [2]"),
+    ("{input: in, state: big}", "file: voice.onnx, output: output, constants: {sr: 1}",
+     "8:5: steps.s: nothing feeds 'gain' of voice.onnx (a constant, state or another edge may)"),
+]  # fmt: skip
+
+
+def beside(source: str, options: str) -> str:
+    return f"""edgeflow: 1
+name: p
+inputs:
+  in: {{mqtt: a, fields: [x, y, z]}}
+  other: {{mqtt: b, fields: [x, y, z]}}
+steps:
+  s:
+    from: {source}
+    model: {{{options}}}
+  big: {{from: in, filter: x > 1}}
+  narrow: {{from: in, select: [x, y]}}
+outputs:
+  o: {{from: s, event: seen}}
+  o1: {{from: big, event: seen}}
+  o2: {{from: other, event: seen}}
+  o3: {{from: narrow, event: seen}}
+"""
+
 
 def said(file: str, options: str) -> list[str]:
     return [line.removeprefix("p.yaml:") for line in problems_of(HEAD % (file, options))]
@@ -142,3 +189,21 @@ def test_what_is_right_is_passed_over(file: str, options: str) -> None:
         f"\n      file: {file}\n      PLACE", f" {options[:-1]}, file: {file}}}"
     )
     assert problems_of(text) == []
+
+
+@pytest.mark.parametrize(("source", "options", "line"), PAIR)
+def test_what_is_said_of_several_edges(source: str, options: str, line: str) -> None:
+    assert problems_of(beside(source, options)) == [f"p.yaml:{line}"]
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ("{right: in, left: big}", "file: pair.onnx, tolerance: 1 s"),
+        ("in", "file: pair.onnx, constants: {left: 0}"),
+        ("{input: in, gain: narrow}",
+         "file: voice.onnx, constants: {sr: 1}, state: {stateN: state}, output: output"),
+    ],
+)  # fmt: skip
+def test_what_feeds_every_input_is_passed_over(source: str, options: str) -> None:
+    assert problems_of(beside(source, options)) == []

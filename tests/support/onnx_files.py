@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,27 @@ def doubled(path: Path, width: int, dtype: str) -> Path:
     return _write(path, "Add", np.zeros((width, width), dtype), "n")
 
 
-def summing(path: Path, width: int = 2) -> Path:
-    """Write a model of carried state: ``total = x + sum``, ``y = total * gain``, each ``(1, width)``."""
+def product(path: Path, width: int, batch: int | str = "n") -> Path:
+    """Write a model ``y = image * meta`` of two inputs, ``(batch, width)`` and ``(batch, 1)``."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed (make dev)")
+    make, one = onnx.helper, onnx.TensorProto.FLOAT
+    image, meta, y = (
+        make.make_tensor_value_info(name, one, [batch, size])
+        for name, size in (("image", width), ("meta", 1), ("y", width))
+    )
+    nodes = [make.make_node("Mul", ["image", "meta"], ["y"])]
+    return _saved(path, make.make_graph(nodes, "g", [image, meta], [y]))
+
+
+def summing(path: Path, width: int = 2, gain: Sequence[int] = ()) -> Path:
+    """Write a model of carried state: ``total = x + sum``, ``y = total * gain``, each ``(1, width)``.
+
+    `gain` is the shape of that input.
+    """
     onnx = pytest.importorskip("onnx", reason="onnx is not installed (make dev)")
     make, one = onnx.helper, onnx.TensorProto.FLOAT
     ends = {name: make.make_tensor_value_info(name, one, [1, width]) for name in ("x", "sum", "total", "y")}
-    ends["gain"] = make.make_tensor_value_info("gain", one, [])
+    ends["gain"] = make.make_tensor_value_info("gain", one, [*gain])
     nodes = [make.make_node("Add", ["x", "sum"], ["total"]), make.make_node("Mul", ["total", "gain"], ["y"])]
     inputs, outputs = [ends["gain"], ends["x"], ends["sum"]], [ends["total"], ends["y"]]
     return _saved(path, make.make_graph(nodes, "g", inputs, outputs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -79,64 +79,90 @@ class Merge(Meeting):
         return merged.take(np.argsort(np.concatenate([place for _, place in parts]), kind="stable"))
 
 
-class Join(Meeting):
-    """Rows of the first source, each with the last row of every other one at its place or before it.
+class Partners(NamedTuple):
+    """What stands beside rows: `which` of the rows of another source for each of them, `NO_ROW` for none."""
 
-    ``(n, columns)`` of each source → ``(k, all columns)``. A row spans what the rows in it span.
+    rows: Batch | None  # None where there is none yet
+    which: Int64s
+
+
+class Matching(Meeting):
+    """Rows of the first source, each with the last row of its key of every other one up to its place.
+
+    A source without keys belongs to every key. A partner older than `tolerance` (ns) counts as missing.
     """
 
-    def __init__(self, options: shape.Join, context: StepContext) -> None:
+    def __init__(self, context: StepContext, tolerance: int | None) -> None:
         super().__init__(context)
-        self._tolerance = int(options.tolerance)
-        self._drop = options.missing == "drop"
+        self._tolerance = tolerance
         self._keyed = [flow.key is not None for flow in context.upstreams.values()]
-        self._widths = [len(flow.columns or ()) for flow in context.upstreams.values()]
-        self._columns = context.flows[""].columns
+
+    def _together(self, rows: Batch, partners: list[Partners]) -> Batch:
+        """Return what is made of rows and their partners of every other source; spans hold all of them."""
+        raise NotImplementedError
 
     def _settle(self, until: Sequence[int]) -> Batch | None:
         others = min(until[1:])
         rows, place = self._waiting[0].take(others)
-        made = None if rows is None else self._joined(rows, place)
+        made = None if rows is None else self._matched(rows, place)
         for waiting, keyed in zip(self._waiting[1:], self._keyed[1:], strict=True):
             waiting.forget(min(others, until[0]), keyed=keyed)
         return made
 
-    def _joined(self, rows: Batch, place: Int64s) -> Batch:
-        values, span = [rows.values], rows.span.copy()
-        found = np.ones(len(rows), bool)
-        for index in range(1, len(self._waiting)):
-            partner, index_of = self._partners(index, rows, place)
-            has = index_of != NO_ROW
-            values.append(self._beside(partner, index_of, has, index))
-            if partner is not None:
-                _stretch(span, has, partner.span[index_of[has]])
-            found &= has
-        joined = Batch(np.concatenate(values, axis=1), rows.t, rows.key, span, self._columns)
-        return joined.take(found) if self._drop else joined
+    def _matched(self, rows: Batch, place: Int64s) -> Batch:
+        partners = [self._partners(index, rows, place) for index in range(1, len(self._waiting))]
+        span = rows.span.copy()
+        for other, which in partners:
+            if other is not None:
+                has = which != NO_ROW
+                _stretch(span, has, other.span[which[has]])
+        return self._together(Batch(rows.values, rows.t, rows.key, span, rows.columns), partners)
 
-    def _beside(self, partner: Batch | None, index_of: Int64s, has: Rows, index: int) -> Values:
-        """Return the columns of one source for each row, NaN (0 where none is kept) where it has none."""
-        like = self._waiting[0].dtype
-        fill = np.nan if like.kind == "f" else 0
-        out = np.full((len(has), self._widths[index]), fill, like)
-        if partner is not None:
-            out[has] = partner.values[index_of[has]]
-        return out
-
-    def _partners(self, index: int, rows: Batch, place: Int64s) -> tuple[Batch | None, Int64s]:
-        """Return a source's rows, and which of them belongs to each row given, `NO_ROW` where none does."""
+    def _partners(self, index: int, rows: Batch, place: Int64s) -> Partners:
         other, places = self._waiting[index].rows
-        index_of = np.full(len(rows), NO_ROW)
+        which = np.full(len(rows), NO_ROW)
         if other is None:
-            return None, index_of
+            return Partners(None, which)
         mine = dict(by_key(other.key)) if self._keyed[index] else {}
         for key, own in by_key(rows.key):
             theirs = mine.get(key) if self._keyed[index] else slice(None)
             if theirs is not None:
-                index_of[own] = _latest(np.arange(len(other))[theirs], places[theirs], place[own])
-        old = rows.t - other.t[index_of] > self._tolerance
-        index_of[old] = NO_ROW
-        return other, index_of
+                which[own] = _latest(np.arange(len(other))[theirs], places[theirs], place[own])
+        if self._tolerance is not None:
+            which[rows.t - other.t[which] > self._tolerance] = NO_ROW
+        return Partners(other, which)
+
+
+class Join(Matching):
+    """``(n, columns)`` of each source → ``(k, all columns)``. A row spans what the rows in it span."""
+
+    def __init__(self, options: shape.Join, context: StepContext) -> None:
+        super().__init__(context, int(options.tolerance))
+        self._drop = options.missing == "drop"
+        self._widths = [len(flow.columns or ()) for flow in context.upstreams.values()]
+        self._columns = context.flows[""].columns
+
+    def _together(self, rows: Batch, partners: list[Partners]) -> Batch:
+        beside = [self._beside(*pair) for pair in zip(partners, self._widths[1:], strict=True)]
+        values = np.concatenate([rows.values, *beside], axis=1)
+        joined = rows.having(values, self._columns)
+        return joined.take(all_found(partners)) if self._drop else joined
+
+    def _beside(self, partners: Partners, width: int) -> Values:
+        """Return the columns of one source for each row, NaN (0 where none is kept) where it has none."""
+        has = partners.which != NO_ROW
+        like = self._waiting[0].dtype
+        fill = np.nan if like.kind == "f" else 0
+        out = np.full((len(has), width), fill, like)
+        if partners.rows is not None:
+            out[has] = partners.rows.values[partners.which[has]]
+        return out
+
+
+def all_found(partners: Sequence[Partners]) -> Rows:
+    """Return which rows have a partner of every other source, a mask."""
+    found: Rows = np.all([each.which != NO_ROW for each in partners], axis=0)
+    return found
 
 
 class Waiting:

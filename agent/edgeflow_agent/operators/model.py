@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from edgeflow_agent.core.batch import Batch, Values, numbered
+from edgeflow_agent.core.batch import Batch, Keys, Values
 from edgeflow_agent.core.ports import Feeds, ModelError, ModelSetup, Operator, StepContext
-from edgeflow_agent.operators.tensors import Fed, Given, constant, zeros
+from edgeflow_agent.operators.meeting import Matching, Partners, all_found
+from edgeflow_agent.operators.tensors import Columns, Fed, Given, constant, zeros
 from edgeflow_proto.bundle import Tensor
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.kinds.steps import model
@@ -32,42 +34,51 @@ class ModelStep(Operator):
         self._file = options.file
         self._model = context.load_model(context.folder / options.file, _setup(options))
         try:
-            self._ends = ends = options.ends(self._model.signature)
+            self._ends = ends = options.ends(self._model.signature, [*context.upstreams])
         except Mistake as mistake:
             raise ModelError(str(mistake)) from mistake
-        self._input, self._outputs = ends.fed.name, tuple(tensor.name for tensor in ends.given)
+        self._outputs = tuple(tensor.name for tensor in ends.given)
         self._constants: Feeds = {
             tensor.name: constant((options.constants or {})[tensor.name], tensor) for tensor in ends.constants
         }
         self._most = _lot(ends.fed, ends.constants)
-        self._fed = Fed(options, ends.fed)
+        self._fed = [(tensor.name, Fed(options, tensor)) for tensor in ends.fed]
         self._given = Given(options, ends.given, context.flows[""], context.name)
         self.notices = tuple(_notices(options, self._model.provider))
-        self._warm_up(context.upstream)
+        self._warm_up([*context.upstreams.values()])
 
     def __call__(self, batch: Batch) -> dict[str, Batch]:
         """Return what the model makes of the rows; raises ValueError or RuntimeError."""
-        results = self._through(batch, self._fed(batch.values))
-        return {"": batch.having(*self._given(results, len(batch)))}
+        return {"": batch.having(*self.infer(batch.key, [batch.values]))}
 
-    def _through(self, batch: Batch, values: Values) -> list[Values]:
+    def infer(self, key: Keys, sources: Sequence[Values]) -> tuple[Values, Columns]:
+        """Return results and their columns for rows of every source, ``(n, *row)`` each.
+
+        Raises ValueError or RuntimeError.
+        """
+        feeds = {name: fed(values) for (name, fed), values in zip(self._fed, sources, strict=True)}
+        return self._given(self._through(key, feeds), len(key))
+
+    def _through(self, key: Keys, feeds: Feeds) -> list[Values]:
         """Return the outputs for all rows, in lots of a size that pays."""
-        if len(values) <= self._most:
-            return self._run(values)
-        starts = range(0, len(values), self._most)
-        return _concatenated([self._run(values[i : i + self._most]) for i in starts])
+        if len(key) <= self._most:
+            return self._run(feeds)
+        starts = range(0, len(key), self._most)
+        return _concatenated([self._run(_part(feeds, i, i + self._most)) for i in starts])
 
-    def _run(self, values: Values) -> list[Values]:
-        return self._model.run({**self._constants, self._input: values}, self._outputs)
+    def _run(self, feeds: Feeds) -> list[Values]:
+        return self._model.run({**self._constants, **feeds}, self._outputs)
 
-    def _warm_up(self, upstream: Flow) -> None:
+    def _warm_up(self, upstreams: Sequence[Flow]) -> None:
         """Run on a row of zeros, where it is known what rows look like."""
-        shape = self._ends.fed.shape[1:] if upstream.shape is None else upstream.shape
-        if min(shape, default=0) < 0:
-            return
-        row = np.zeros((1, *shape), upstream.dtype or self._ends.fed.dtype)
+        row = []
+        for flow, tensor in zip(upstreams, self._ends.fed, strict=True):
+            shape = tensor.shape[1:] if flow.shape is None else flow.shape
+            if min(shape, default=0) < 0:
+                return
+            row.append(np.zeros((1, *shape), flow.dtype or tensor.dtype))
         try:
-            self(numbered(row, np.zeros(1, np.int64), np.zeros(1, np.uint32), 0, upstream.columns))
+            self.infer(np.zeros(1, np.uint32), row)
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{self._file} does not run on zeros: {error}") from error
         self.gap()
@@ -82,14 +93,14 @@ class CarryingStep(ModelStep):
         self._states: dict[int, _State] = {}  # by key
         super().__init__(options, context)
 
-    def _through(self, batch: Batch, values: Values) -> list[Values]:
-        return _concatenated([self._next(key, values[i : i + 1]) for i, key in enumerate(batch.key.tolist())])
+    def _through(self, key: Keys, feeds: Feeds) -> list[Values]:
+        return _concatenated([self._next(own, _part(feeds, i, i + 1)) for i, own in enumerate(key.tolist())])
 
-    def _next(self, key: int, row: Values) -> list[Values]:
+    def _next(self, key: int, row: Feeds) -> list[Values]:
         """Run the next row of a key and keep the state it leaves."""
         carried = self._ends.state
         state = self._states.get(key) or [zeros(sink) for _, sink in carried]
-        feeds = {**self._constants, self._input: row}
+        feeds = {**self._constants, **row}
         feeds |= {sink.name: values for (_, sink), values in zip(carried, state, strict=True)}
         results = self._model.run(feeds, (*self._outputs, *[source.name for source, _ in carried]))
         self._states[key] = results[len(self._outputs) :]
@@ -108,8 +119,45 @@ class CarryingStep(ModelStep):
         self._states = dict(state)
 
 
+class Beside(Matching):
+    """A model of several sources: rows of the first that have a partner of every other, with these."""
+
+    def __init__(self, options: model.Model, context: StepContext) -> None:
+        super().__init__(context, None if options.tolerance is None else int(options.tolerance))
+        self._step = _of_rows(options, context)
+        self.notices = self._step.notices
+
+    def _together(self, rows: Batch, partners: list[Partners]) -> Batch:
+        found = all_found(partners)
+        rows = rows.take(found)
+        if not len(rows):
+            return rows
+        sources = [rows.values]
+        sources += [other.values[which[found]] for other, which in partners if other is not None]
+        return rows.having(*self._step.infer(rows.key, sources))
+
+    def gap(self) -> None:
+        """State that is carried begins with zero."""
+        self._step.gap()
+
+    def state(self) -> list[Any]:
+        """Return the rows that wait, and the state of each key."""
+        return [super().state(), self._step.state()]
+
+    def restore(self, state: list[Any]) -> None:
+        """Take them back."""
+        waiting, carried = state
+        super().restore(waiting)
+        if carried is not None:
+            self._step.restore(carried)
+
+
 def model_step(options: model.Model, context: StepContext) -> Operator:
     """Return the step of a model; raises ModelError."""
+    return _of_rows(options, context) if len(context.upstreams) == 1 else Beside(options, context)
+
+
+def _of_rows(options: model.Model, context: StepContext) -> ModelStep:
     return CarryingStep(options, context) if options.state else ModelStep(options, context)
 
 
@@ -127,11 +175,16 @@ def _notices(options: model.Model, provider: str) -> list[str]:
     return [f"{options.file} is executed by {provider}: {wanted.name} is not here"]
 
 
-def _lot(fed: Tensor, constants: tuple[Tensor, ...]) -> int:
+def _lot(fed: tuple[Tensor, ...], constants: tuple[Tensor, ...]) -> int:
     """Return how many rows go through the model at once."""
-    free = fed.shape[0] == -1 and not any(tensor.shape[:1] == (-1,) for tensor in constants)
-    row_bytes = np.dtype(fed.dtype).itemsize * abs(math.prod(fed.shape))
+    free = all(tensor.shape[0] == -1 for tensor in fed)
+    free = free and not any(tensor.shape[:1] == (-1,) for tensor in constants)
+    row_bytes = sum(np.dtype(tensor.dtype).itemsize * abs(math.prod(tensor.shape)) for tensor in fed)
     return MAX_ROWS if free and row_bytes <= MAX_ROW_BYTES else 1
+
+
+def _part(feeds: Feeds, start: int, end: int) -> Feeds:
+    return {name: values[start:end] for name, values in feeds.items()}
 
 
 def _concatenated(parts: list[list[Values]]) -> list[Values]:

@@ -21,19 +21,22 @@ _LARGEST = {"float32": 3.4028234e38, "float64": 1.7976931348623157e308}
 
 
 class Ends(msgspec.Struct, frozen=True):
-    """`state` are pairs of an output and the input that it becomes for the next row of the same key."""
+    """`fed` are the inputs that rows feed, in the order of the step's sources.
 
-    fed: Tensor
+    `state` are pairs of an output and the input that it becomes for the next row of the same key.
+    """
+
+    fed: tuple[Tensor, ...]
     constants: tuple[Tensor, ...]
     state: tuple[tuple[Tensor, Tensor], ...]
     given: tuple[Tensor, ...]
 
 
 class Wiring(msgspec.Struct, frozen=True):
-    """What a step says about the ends of its model; `input` and `outputs` may be left open."""
+    """What a step says about the ends of its model; `inputs` (that rows feed) and `outputs` may be open."""
 
     file: str
-    input: str | None
+    inputs: Sequence[str]
     constants: Mapping[str, Any]
     state: Mapping[str, str]
     outputs: Sequence[str]
@@ -54,11 +57,12 @@ class _Connector:
     def ends(self) -> Ends:
         constants, state = tuple(self.constants()), tuple(self.state())
         fed, given = self.fed(), self.given()
-        for tensor in (fed, *given):
+        for tensor in (*fed, *given):
             self.check_rows(tensor)
-        if fed.shape[0] not in (-1, 1):
-            what = f"{self.file} takes {fed.shape[0]} rows at a time; one or any number is possible"
-            raise Mistake(what, option="file")
+        for tensor in fed:
+            if tensor.shape[0] not in (-1, 1):
+                what = f"{self.file} takes {tensor.shape[0]} rows at a time; one or any number is possible"
+                raise Mistake(what, option="file")
         return Ends(fed, constants, state, given)
 
     def constants(self) -> Iterator[Tensor]:
@@ -82,18 +86,24 @@ class _Connector:
         if len({*state.values()}) < len(state):
             raise Mistake("an input takes one output", option="state")
 
-    def fed(self) -> Tensor:
-        """Return the input that rows feed: the one named, or the only one that nothing else feeds."""
-        free = [tensor for name, tensor in self.inputs.items() if name not in self.taken]
-        name = self.wiring.input
-        if name is not None and self.known(name, self.inputs, "input", "input").name in self.taken:
-            raise Mistake(f"'{name}' is a constant or state", option="input")
+    def fed(self) -> tuple[Tensor, ...]:
+        """Return the inputs that rows feed: those named, or the only one that nothing else feeds."""
+        option = "input" if len(self.wiring.inputs) == 1 else "from"
+        for name in self.wiring.inputs:
+            if self.known(name, self.inputs, "input", option).name in self.taken:
+                raise Mistake(f"'{name}' is a constant or state", option=option)
+        free = [name for name in self.inputs if name not in self.taken]
         if not free:
             raise Mistake(f"constants and state feed all inputs of {self.file}; rows need one", option="file")
-        if len(free) > 1:
-            what = f"{self.file} has {len(free)} inputs ({_names(free)}); one is fed"
-            raise Mistake(what, option="file", hint="constants and state feed others")
-        return free[0]
+        if len(free) > 1 and not self.wiring.inputs:
+            what = f"{self.file} has {len(free)} inputs ({', '.join(free)}); one is fed"
+            raise Mistake(what, option="file", hint="constants, state and other edges feed others")
+        fed = self.wiring.inputs or free
+        for name in free:
+            if name not in fed:
+                what = f"nothing feeds '{name}' of {self.file}"
+                raise Mistake(what, option="from", hint="a constant, state or another edge may")
+        return tuple(self.inputs[name] for name in fed)
 
     def given(self) -> tuple[Tensor, ...]:
         """Return the outputs named, or the only one that is not state."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from edgeflow_proto.bundle import Signature, Tensor, check_file_name
-from edgeflow_proto.pipeline.flow import Flow
+from edgeflow_proto.pipeline.flow import Flow, in_step
 from edgeflow_proto.pipeline.kinds.base import (
     Context,
     StepKind,
@@ -18,7 +19,9 @@ from edgeflow_proto.pipeline.kinds.base import (
     default_columns,
 )
 from edgeflow_proto.pipeline.kinds.steps.ends import Ends, Wiring, ends, row_size
+from edgeflow_proto.pipeline.kinds.steps.shape import MAX_SOURCES
 from edgeflow_proto.pipeline.problem import Mistake
+from edgeflow_proto.pipeline.units import Duration
 
 MODEL_FORMATS = ("onnx", "tflite")
 MAX_LABELS = 65536
@@ -44,6 +47,10 @@ class Model(StepKind, frozen=True, kw_only=True):
     in nested lists, or one number that fills the input. `state` carries outputs over to inputs
     (``{output: input}``), for each key by itself: zero for its first row, and again after a gap.
 
+    Several edges feed the inputs that `from` calls them by: ``from: {image: frames, meta: features}``. They
+    are branches of one input. The model is run for each row of the first, with the last row of its key of
+    every other up to it; a row is left out where another edge has none yet, or none younger than `tolerance`.
+
     `quantise` says how rows become the numbers of an integer model with a scale and zero point: ``raw`` as
     they are, ``model`` by that scale, ``auto`` by whether they are floats. Its results become float32.
 
@@ -55,8 +62,10 @@ class Model(StepKind, frozen=True, kw_only=True):
     """
 
     short: ClassVar[str | None] = "file"
+    sources: ClassVar[tuple[int, int]] = (1, MAX_SOURCES)
     file: str
     input: str | None = None
+    tolerance: Duration | None = None
     constants: dict[str, Any] | None = None
     state: dict[str, str] | None = None
     quantise: Literal["auto", "raw", "model"] = "auto"
@@ -72,12 +81,17 @@ class Model(StepKind, frozen=True, kw_only=True):
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """Rows of the model's output shape without its first (batch) dimension."""
         self._check_options()
+        flows = context.upstreams or {"": upstream}
+        self._check_sources(flows)
+        if self.tolerance is not None:
+            upstream = msgspec.structs.replace(upstream, rate=None)
         labels = self._read_labels(context)
         signature = context.signatures.get(self.file)
-        if signature is None:
+        if signature is None or "" in context.upstreams:  # or what it reads is not known
             return {"": self._unsigned(upstream, context, labels)}
-        used = self.ends(signature)
-        self._check_rows(upstream, used.fed)
+        used = self.ends(signature, [*flows])
+        for flow, fed in zip(flows.values(), used.fed, strict=True):
+            self._check_rows(flow, fed)
         return {"": self._result(upstream, used, labels, context.entry)}
 
     # the options by themselves
@@ -94,6 +108,21 @@ class Model(StepKind, frozen=True, kw_only=True):
             raise Mistake(what, option="top")
         if self.outputs and len(set(self.outputs)) < len(self.outputs):
             raise Mistake("name each output once", option="output")
+
+    def _check_sources(self, flows: Mapping[str, Flow]) -> None:
+        """Raise Mistake unless the edges read can be told apart and put side by side."""
+        if len(flows) == 1:
+            if self.tolerance is not None:
+                raise Mistake("there is one edge; nothing is put beside its rows", option="tolerance")
+            return
+        if self.input is not None:
+            raise Mistake("'from' says which input each of several edges feeds", option="input")
+        known = {label: flow for label, flow in flows.items() if flow.inputs}
+        first = next(iter(known), "")
+        for label, flow in known.items():
+            if not in_step([known[first], flow]):
+                what = f"the rows of '{label}' are not in step with those of '{first}'"
+                raise Mistake(what, option="from", hint="join them first")
 
     def _read_labels(self, context: Context) -> tuple[str, ...]:
         """Return the names of the classes, in their order; raises Mistake."""
@@ -129,11 +158,16 @@ class Model(StepKind, frozen=True, kw_only=True):
 
     # the options and the model
 
-    def ends(self, signature: Signature) -> Ends:
-        """Return which of the model's inputs and outputs are used, and how; raises Mistake."""
+    def ends(self, signature: Signature, sources: Sequence[str]) -> Ends:
+        """Return which of the model's inputs and outputs are used, and how; raises Mistake.
+
+        `sources` is what the step calls the edges it reads, in the order named.
+        """
         if self.quantise == "model" and not any(tensor.scale for tensor in signature.inputs):
             raise Mistake(f"{self.file} is not quantised", option="quantise")
-        wiring = Wiring(self.file, self.input, self.constants or {}, self.state or {}, self.outputs)
+        named = [] if self.input is None else [self.input]
+        inputs = named if len(sources) == 1 else sources
+        wiring = Wiring(self.file, inputs, self.constants or {}, self.state or {}, self.outputs)
         return ends(wiring, signature)
 
     def way(self, dtype: str, fed: Tensor) -> Way:
