@@ -47,6 +47,7 @@ SAVE_S = 0.5
 BACKOFF_S = (0.5, 30.0)
 _PAGE = 500
 _LEVEL = re.compile(r"[/+#\0]")
+_UNSPECIFIED = "Unspecified error"
 _HEADER = 512  # of a packet besides topic and payload, at most
 
 
@@ -64,7 +65,7 @@ class Session:
         self._client = _client(broker)
         self._client.on_connect = self._connected
         self._client.on_connect_fail = lambda *_: self._tell(self._end, "no connection")
-        self._client.on_disconnect = lambda _c, _u, _f, reason, _p: self._tell(self._end, str(reason))
+        self._client.on_disconnect = lambda _c, _u, _f, reason, _p: self._tell(self._end, _words(reason))
         self._client.on_publish = lambda _c, _u, mid, reason, _p: self._tell(self._acknowledged, mid, reason)
         self._waiting: dict[int, Callable[[], None]] = {}
         self._answered, self._lost = asyncio.Event(), asyncio.Event()
@@ -84,7 +85,7 @@ class Session:
         except TimeoutError:
             raise Lost(f"no answer within {CONNECT_S:g} s") from None
         except (OSError, ValueError) as error:
-            raise Lost(str(error)) from None
+            raise Lost(getattr(error, "strerror", None) or str(error)) from None
         if self._why:
             raise Lost(self._why)
 
@@ -151,6 +152,11 @@ class Session:
         elif done is not None:
             done()
         self._room.ring()
+
+
+def _words(reason: ReasonCode) -> str:
+    """Return why a connection ended; paho has no reason for one that broke off."""
+    return "the broker went away" if reason.getName() == _UNSPECIFIED else str(reason)
 
 
 def _client(broker: Broker) -> Client:

@@ -94,3 +94,31 @@ def test_a_model_of_the_wrong_form_is_found(tmp_path: Path, test_data: Path) -> 
     assert result.exit_code == 1
     assert "steps.window: " in result.stdout
     assert "but is fed rows of shape [480]" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (
+            "accel: {mqtt: plant/accel, broker: hall, fields: [x]}",
+            "5:30: inputs.accel: unknown option 'broker' (inside mqtt: {…, broker: …})",
+        ),
+        (
+            "accel: {mqtt: plant/accel, feilds: [x]}",
+            "5:30: inputs.accel: unknown option 'feilds' (did you mean 'fields'?)",
+        ),
+    ],
+)
+def test_an_option_of_the_kind_itself_is_shown_its_place(tmp_path: Path, wrong: str, line: str) -> None:
+    file = tmp_path / "fine.yaml"
+    file.write_text(GOOD.replace("accel: {mqtt: plant/accel, fields: [x]}", wrong))
+    result = check(file)
+    assert result.exit_code == 1
+    assert f"{file}:{line}" in result.stdout.splitlines()
+
+
+def test_what_is_no_pipeline_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "features.py").write_text("x = 1\n")
+    result = check(tmp_path / "features.py")
+    assert result.exit_code == 2
+    assert result.stderr == f"{tmp_path / 'features.py'}: not a pipeline file (.yaml, .yml, .json)\n"

@@ -43,7 +43,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
 def test_an_unknown_command_is_a_usage_error() -> None:
     result = CliRunner().invoke(edgeflow, ["chekc"])
     assert result.exit_code == 2
-    assert "chekc" in result.stderr
+    assert result.stderr.endswith("Error: No such command 'chekc' (did you mean 'check'?)\n")
 
 
 def test_wrong_settings_of_the_agent_are_told_line_by_line(tmp_path: Path) -> None:

@@ -33,6 +33,19 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; a name that is nearly right is told with the one that was probably meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from edgeflow_proto.pipeline.problem import closest
+
+            meant = closest(args[0], self.list_commands(ctx))
+            hint = f" (did you mean '{meant}'?)" if meant else ""
+            raise click.UsageError(f"{error.message.rstrip('.')}{hint}", ctx) from None
+
 
 @click.command(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -18,6 +18,8 @@ from edgeflow_proto.pipeline.problem import Path as Place
 from edgeflow_proto.pipeline.problem import Problem
 from edgeflow_tools.terminal import Failure
 
+SUFFIXES = (".yaml", ".yml", ".json")
+
 
 class Checked(NamedTuple):
     """A pipeline file after its check; `graph` is ``None`` when there are problems."""
@@ -34,6 +36,8 @@ def located(path: Path) -> Path:
     if not file.is_file():
         what = f"has no {PIPELINE_FILE}" if path.is_dir() else "no such file"
         raise Failure(f"{path}: {what}")
+    if file.suffix not in SUFFIXES:
+        raise Failure(f"{path}: not a pipeline file ({', '.join(SUFFIXES)})")
     return file
 
 

@@ -208,7 +208,9 @@ class Reader:
         named = [key for key in value if key in known]
         unknown = [key for key in value if key not in known and key not in common]
         for key in unknown:
+            inside = next((kind for kind in named if key in known[kind].__struct_fields__), None)
             hint = near_miss(key, {*known, *common} if not named else common)
+            hint = f"inside {inside}: {{…, {key}: …}}" if inside else hint
             self.report((*path, key), f"unknown option '{key}'", hint, where=path)
         if len(named) > 1:
             what = f"{len(named)} kinds: {' and '.join(named)}"
