@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from edgeflow_agent.core.batch import Values
@@ -26,14 +27,22 @@ def doubled(path: Path, width: int, dtype: str) -> Path:
 
 def product(path: Path, width: int, batch: int | str = "n") -> Path:
     """Write a model ``y = image * meta`` of two inputs, ``(batch, width)`` and ``(batch, 1)``."""
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed (make dev)")
-    make, one = onnx.helper, onnx.TensorProto.FLOAT
-    image, meta, y = (
-        make.make_tensor_value_info(name, one, [batch, size])
-        for name, size in (("image", width), ("meta", 1), ("y", width))
-    )
+    make = _maker()
+    image, meta, y = (_end(name, batch, size) for name, size in (("image", width), ("meta", 1), ("y", width)))
     nodes = [make.make_node("Mul", ["image", "meta"], ["y"])]
     return _saved(path, make.make_graph(nodes, "g", [image, meta], [y]))
+
+
+def mean_square(path: Path, width: int) -> Path:
+    """Write a model of the mean squared difference of `heard` and `rebuilt`, ``(n, width)`` → ``(n, 1)``."""
+    make = _maker()
+    nodes = [
+        make.make_node("Sub", ["heard", "rebuilt"], ["error"]),
+        make.make_node("Mul", ["error", "error"], ["square"]),
+        make.make_node("ReduceMean", ["square"], ["mean"], axes=[1]),
+    ]
+    inputs = [_end(name, "n", width) for name in ("heard", "rebuilt")]
+    return _saved(path, make.make_graph(nodes, "g", inputs, [_end("mean", "n", 1)]))
 
 
 def summing(path: Path, width: int = 2, gain: Sequence[int] = ()) -> Path:
@@ -41,26 +50,35 @@ def summing(path: Path, width: int = 2, gain: Sequence[int] = ()) -> Path:
 
     `gain` is the shape of that input.
     """
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed (make dev)")
-    make, one = onnx.helper, onnx.TensorProto.FLOAT
-    ends = {name: make.make_tensor_value_info(name, one, [1, width]) for name in ("x", "sum", "total", "y")}
-    ends["gain"] = make.make_tensor_value_info("gain", one, [*gain])
+    make = _maker()
+    ends = {name: _end(name, 1, width) for name in ("x", "sum", "total", "y")} | {"gain": _end("gain", *gain)}
     nodes = [make.make_node("Add", ["x", "sum"], ["total"]), make.make_node("Mul", ["total", "gain"], ["y"])]
     inputs, outputs = [ends["gain"], ends["x"], ends["sum"]], [ends["total"], ends["y"]]
     return _saved(path, make.make_graph(nodes, "g", inputs, outputs))
 
 
 def _write(path: Path, op: str, weights: Values, batch: int | str) -> Path:
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed (make dev)")
-    make = onnx.helper
-    element = make.np_dtype_to_tensor_dtype(weights.dtype)
-    ends = [
-        make.make_tensor_value_info(name, element, [batch, size])
-        for name, size in zip(("x", "y"), weights.shape, strict=True)
-    ]
-    second, constants = ("w", [onnx.numpy_helper.from_array(weights, "w")]) if op == "MatMul" else ("x", [])
+    make = _maker()
+    sizes = zip(("x", "y"), weights.shape, strict=True)
+    ends = [_end(name, batch, size, dtype=weights.dtype) for name, size in sizes]
+    second, constants = ("w", [_stored("w", weights)]) if op == "MatMul" else ("x", [])
     graph = make.make_graph([make.make_node(op, ["x", second], ["y"])], "g", ends[:1], ends[1:], constants)
     return _saved(path, graph)
+
+
+def _maker() -> Any:
+    return pytest.importorskip("onnx", reason="onnx is not installed (make dev)").helper
+
+
+def _end(name: str, *shape: int | str, dtype: npt.DTypeLike = np.float32) -> Any:
+    make = _maker()
+    return make.make_tensor_value_info(name, make.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+
+
+def _stored(name: str, values: Values) -> Any:
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(values, name)
 
 
 def _saved(path: Path, graph: Any) -> Path:
