@@ -122,6 +122,8 @@ PAIR = [  # a model of inputs left and right, [-1, 3]
      "9:33: steps.s: tolerance: there is one edge; nothing is put beside its rows"),
     ("{left: in, right: other}", "file: pair.onnx",
      "8:5: steps.s: the rows of 'right' are not in step with those of 'left' (join them first)"),
+    ("{left: in, right: both}", "file: pair.onnx",
+     "8:5: steps.s: the rows of 'right' are not in step with those of 'left' (join them first)"),
     ("{left: in, right: narrow}", "file: pair.onnx",
      "8:5: steps.s: pair.onnx takes [-1, 3] float32, but is fed rows of shape [2]"),
     ("{input: in, state: big}", "file: voice.onnx, output: output, constants: {sr: 1}",
@@ -141,11 +143,15 @@ steps:
     model: {{{options}}}
   big: {{from: in, filter: x > 1}}
   narrow: {{from: in, select: [x, y]}}
+  joined: {{from: {{a: in, b: other}}, join: 1 s}}
+  both: {{from: joined, select: [a.x, a.y, b.z]}}
+  calm: {{from: both, filter: b.z < 1}}
 outputs:
   o: {{from: s, event: seen}}
   o1: {{from: big, event: seen}}
   o2: {{from: other, event: seen}}
   o3: {{from: narrow, event: seen}}
+  o4: {{from: calm, event: seen}}
 """
 
 
@@ -200,6 +206,7 @@ def test_what_is_said_of_several_edges(source: str, options: str, line: str) -> 
     ("source", "options"),
     [
         ("{right: in, left: big}", "file: pair.onnx, tolerance: 1 s"),
+        ("{left: both, right: calm}", "file: pair.onnx"),
         ("in", "file: pair.onnx, constants: {left: 0}"),
         ("{input: in, gain: narrow}",
          "file: voice.onnx, constants: {sr: 1}, state: {stateN: state}, output: output"),

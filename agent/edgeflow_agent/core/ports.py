@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 from edgeflow_agent.core.batch import Batch, Values
 from edgeflow_proto.bundle import Signature
@@ -60,16 +60,6 @@ class StepContext:
         return next(iter(self.upstreams.values()))
 
 
-class Until(NamedTuple):
-    """How far a source has come: all its rows of times before `t` have been there.
-
-    Of a `prompt` flow all those behind which stands input row number `row` or one before it, too.
-    """
-
-    t: int
-    row: int
-
-
 class Operator:
     """A step at work. Called with all rows available, in order; gives rows per port.
 
@@ -86,8 +76,12 @@ class Operator:
         """Return the rows of each port (``""`` for the unnamed one); an absent port gives none."""
         raise NotImplementedError
 
-    def meet(self, batches: Sequence[Batch | None], until: Sequence[Until]) -> dict[str, Batch]:
-        """Take rows of every source at once, for a step that reads several; see `Until`."""
+    def meet(self, batches: Sequence[Batch | None], until: Sequence[int]) -> dict[str, Batch]:
+        """Take rows of every source at once, for a step that reads several.
+
+        All rows of a source of times before its `until` have been there, and of a `prompt` one all behind
+        which stand no later rows than those that have been there.
+        """
         (batch,) = batches
         return self(batch) if batch is not None and len(batch) else {}
 

@@ -8,20 +8,21 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch, Int64s, Rows, Values, concatenated
-from edgeflow_agent.core.ports import Operator, StepContext, Until
+from edgeflow_agent.core.ports import Operator, StepContext
 from edgeflow_agent.operators.keys import by_key
 from edgeflow_proto.pipeline.flow import Flow, in_step
 from edgeflow_proto.pipeline.kinds.steps import shape
 
 MAX_WAITING = 1 << 16  # rows of one source; beyond, the oldest wait no longer
 NO_ROW = -1
+_ALL = np.iinfo(np.int64).max  # a place behind all that has come: rows in step that belong together do so
 
 
 class Meeting(Operator):
-    """Rows of several sources on one scale: the row numbers of their one input, or else their times.
+    """Rows of several sources on one scale: the row numbers of their first input, or else their times.
 
-    A row has its place on the scale from its last input row or its time; a place that goes back counts as the
-    latest before it. What stands before a place that all sources have come past is settled for good.
+    A row has its place on the scale from the last row behind it or its time; a place that goes back counts as
+    the latest before it. What stands before a place that all sources have come past is settled for good.
     """
 
     stateless: ClassVar[bool] = False
@@ -34,12 +35,12 @@ class Meeting(Operator):
         self._lanes = _lanes(flows)
         self._inputs = len(context.flows[""].inputs)
 
-    def meet(self, batches: Sequence[Batch | None], until: Sequence[Until]) -> dict[str, Batch]:
+    def meet(self, batches: Sequence[Batch | None], until: Sequence[int]) -> dict[str, Batch]:
         """Take rows in; return those whose place all sources have come past."""
         for source, waiting, lane in zip(batches, self._waiting, self._lanes, strict=True):
             if source is not None and len(source):
                 waiting.push(self._widened(source, lane))
-        made = self._settle([one.row + 1 if self._by_row else one.t for one in until])
+        made = self._settle([_ALL] * len(until) if self._by_row else until)
         return {"": made} if made is not None and len(made) else {}
 
     def _settle(self, until: Sequence[int]) -> Batch | None:
@@ -177,7 +178,7 @@ class Waiting:
     def push(self, batch: Batch) -> None:
         """Put rows behind those that wait; they are copied."""
         self.dtype = batch.values.dtype
-        place = np.maximum.accumulate(batch.span.max(axis=1) if self._by_row else batch.t)
+        place = np.maximum.accumulate(batch.span[:, 1] if self._by_row else batch.t)
         place = np.maximum(place, self._last)
         self._last = int(place[-1])
         rows, places = self.rows

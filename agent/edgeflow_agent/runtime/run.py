@@ -9,11 +9,10 @@ import msgspec
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch, concatenated
-from edgeflow_agent.core.ports import Until
 from edgeflow_agent.runtime.plan import Plan, PlannedStep
 
 _ARRAY = 1  # msgpack extension type: dtype, shape and bytes of an array
-_BEGINNING = Until(-1, -1)
+_BEGINNING = -1
 
 
 class Observer(Protocol):
@@ -29,7 +28,7 @@ class Observer(Protocol):
 class _Remembered(msgspec.Struct, frozen=True, array_like=True):
     """How far each input has come, and what each step remembers."""
 
-    until: dict[str, Until]
+    until: dict[str, int]
     steps: dict[str, Any]
 
 
@@ -56,7 +55,7 @@ class Runtime:
         remember: they hold until the next call. Raises StepStoppedError.
         """
         if self.plan.meets and len(batch):
-            self._until[name] = Until(max(self._until[name].t, int(batch.t.max())), int(batch.span[-1, 1]))
+            self._until[name] = max(self._until[name], int(batch.t.max()))
         edges = {name: batch}
         for step in self.plan.steps[name]:
             rows = edges.get(step.source)
@@ -74,7 +73,7 @@ class Runtime:
         `t` is CLOCK_BOOTTIME ns; inputs whose times come with their payloads are not concerned.
         """
         for name in self.plan.arrival:
-            self._until[name] = Until(max(self._until[name].t, t), self._until[name].row)
+            self._until[name] = max(self._until[name], t)
         edges: dict[str, Batch] = {}
         for step in self.plan.all_steps:
             self._pass(step, edges.get(step.source), edges)
@@ -118,7 +117,7 @@ class Runtime:
             self._observer.ran(step.name, sum(map(len, given)), self._clock() - start)
         return result
 
-    def _come(self, inputs: tuple[str, ...]) -> Until:
+    def _come(self, inputs: tuple[str, ...]) -> int:
         """How far an edge has come: as far as the least of its inputs."""
         return min(self._until[name] for name in inputs)
 

@@ -18,9 +18,11 @@ class Flow(msgspec.Struct, frozen=True):
     `shape` is the shape of one row (``(256, 3)`` for a window of three columns), ``None`` where only
     running tells. `columns` name the last axis. `rate` is rows per second and key, ``None`` if not
     stated. `inputs` are the inputs the rows come from (none: nothing is known of them); `key` is what
-    tells their sources apart, if anything; `domain` is the clock of their times. A `prompt` row comes in
-    the same call as the last input row behind it; others wait for time to pass. `timely` rows come in the
-    order of their times. `codes` are the words that the whole numbers of a column stand for, from 0 on.
+    tells their sources apart, if anything; `domain` is the clock of their times. `met` is the step that
+    put rows of several inputs in one order, that of its first source. A `prompt` row comes in the same call
+    as the last row behind it, of its input or of what `met` gives; others wait for time to pass. `timely`
+    rows come in the order of their times. `codes` are the words that the whole numbers of a column stand
+    for, from 0 on.
     """
 
     shape: tuple[int, ...] | None = None
@@ -30,6 +32,7 @@ class Flow(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...] = ()
     key: str | None = None
     domain: str = "arrival"
+    met: str = ""
     prompt: bool = True
     timely: bool = True
     codes: Mapping[str, tuple[str, ...]] = {}
@@ -54,9 +57,12 @@ class Flow(msgspec.Struct, frozen=True):
 
 
 def in_step(flows: Sequence[Flow]) -> bool:
-    """Whether flows can be put in one order by the rows of the one input they all come from."""
+    """Whether flows can be put in one order by the rows of the one input, or join, they all come from.
+
+    It is then the order of the rows of their first input.
+    """
     return (
-        len({flow.inputs for flow in flows}) == 1
-        and len(flows[0].inputs) == 1
+        len({(flow.inputs, flow.met) for flow in flows}) == 1
+        and (len(flows[0].inputs) == 1 or flows[0].met != "")
         and all(flow.prompt for flow in flows)
     )

@@ -44,6 +44,18 @@ steps:
 outputs:
   out: {from: both, event: t.out}
 """
+REJOINED = """
+inputs:
+  fast: {mqtt: "plant/{machine}/accel", key: machine, fields: [x, y]}
+  slow: {mqtt: plant/temp, fields: [degrees]}
+steps:
+  both: {from: [fast, slow], join: 4ms}
+  warm: {from: both, filter: y > 0}
+  last: {from: warm, select: [degrees]}
+  again: {from: {row: both, last: last}, join: {tolerance: 1 h, missing: nan}}
+outputs:
+  out: {from: again, event: t.out}
+"""
 MERGED = """
 inputs:
   a: {mqtt: plant/a, fields: [x, y]}
@@ -148,6 +160,30 @@ def test_two_inputs_are_joined_by_time_whichever_comes_first(
             again = played(TWO, parts, other_order, sizes, restarts=restarts)
             assert again is not None
             assert_same({"out": out}, {"out": again})
+
+
+@given(two(), orders, sizes)
+def test_branches_of_a_join_are_joined_row_by_row(
+    inputs: tuple[Batch, Batch], order: list[int], sizes: list[int]
+) -> None:
+    parts = dict(zip(("fast", "slow"), inputs, strict=True))
+    both, out = played(TWO, parts, order, sizes), played(REJOINED, parts, order, sizes)
+    again = played(REJOINED, parts, [0], [1], restarts=True)
+    assert (both is None, both is None) == (out is None, again is None)
+    if both is None or out is None or again is None:
+        return
+    assert_same({"out": out}, {"out": again})
+    np.testing.assert_array_equal(out.values[:, :3], both.values)
+    last: dict[int, float] = {}
+    for row, key in enumerate(both.key.tolist()):
+        if both.values[row, 1] > 0:
+            last[key] = float(both.values[row, 2])
+        np.testing.assert_equal(float(out.values[row, 3]), last.get(key, np.nan))
+
+
+def test_branches_of_a_join_wait_for_no_time() -> None:
+    operators = runtime(REJOINED).plan.operators
+    assert (operators["both"].ticks, operators["again"].ticks) == (True, False)
 
 
 def test_a_row_waits_until_the_other_input_has_come_past_it() -> None:

@@ -48,8 +48,9 @@ class Model(StepKind, frozen=True, kw_only=True):
     (``{output: input}``), for each key by itself: zero for its first row, and again after a gap.
 
     Several edges feed the inputs that `from` calls them by: ``from: {image: frames, meta: features}``. They
-    are branches of one input. The model is run for each row of the first, with the last row of its key of
-    every other up to it; a row is left out where another edge has none yet, or none younger than `tolerance`.
+    are branches of one input, or one join. The model is run for each row of the first, with the last row of
+    its key of every other up to it; a row is left out where another edge has none yet, or where that is older
+    than `tolerance`.
 
     `quantise` says how rows become the numbers of an integer model with a scale and zero point: ``raw`` as
     they are, ``model`` by that scale, ``auto`` by whether they are floats. Its results become float32.

@@ -117,9 +117,9 @@ class Join(StepKind, frozen=True, kw_only=True):
 
     A row older than `tolerance` counts as missing: the whole row is left out (``missing: drop``) or the
     columns are NaN (``missing: nan``). Rows of the same key belong together; a source without keys belongs to
-    every key. Where all sources come from one input, its order of rows decides and no row waits; else a row
-    waits until the other inputs have come past its time. Columns that two sources name alike are told apart
-    by what `from` calls the sources: ``from: {a: accel, b: gyro}`` gives ``a.x`` and ``b.x``.
+    every key. Where all sources come from one input, or one join, its order of rows decides and no row waits;
+    else a row waits until the other inputs have come past its time. Columns that two sources name alike are
+    told apart by what `from` calls the sources: ``from: {a: accel, b: gyro}`` gives ``a.x`` and ``b.x``.
     """
 
     short: ClassVar[str | None] = "tolerance"
@@ -130,7 +130,7 @@ class Join(StepKind, frozen=True, kw_only=True):
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """The columns of all sources side by side."""
         flows = context.upstreams
-        met = _met(flows)
+        met = self._ordered(_met(flows), flows, context.entry)
         for label, flow in flows.items():
             if flow.shape is not None and (len(flow.shape) != 1 or flow.columns is None):
                 raise Mistake(f"'{label}' has no rows of columns", option="from")
@@ -146,6 +146,14 @@ class Join(StepKind, frozen=True, kw_only=True):
         codes = {column: codes[name] for column, (codes, name) in words if name in codes}
         form = met.having(shape=(len(columns),), dtype=upstream.dtype, columns=columns, codes=codes)
         return {"": msgspec.structs.replace(form, rate=upstream.rate if self.missing == "nan" else None)}
+
+    def _ordered(self, met: Flow, flows: Mapping[str, Flow], entry: str) -> Flow:
+        """Return what is joined as rows in the first source's order, where spans tell that order."""
+        first, *others = flows.values()
+        alone = not any(name in flow.inputs for name in first.inputs[:1] for flow in others)
+        if met.prompt or not in_step([first]) or not alone:
+            return met
+        return msgspec.structs.replace(met, met=entry, prompt=True)
 
 
 def joined_columns(columns: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
