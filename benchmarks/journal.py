@@ -25,7 +25,7 @@ def block(count: int) -> Block:
     data = tuple(Column(name, "float32", (), bytes(4 * count)) for name in ("score", "level", "peak"))
     return Block(
         output="anomaly", type="bearing.anomaly", severity="warning", count=count, clock=CLOCK, data=data,
-        t=struct.pack(f"<{count}q", *range(count)), spans=bytes(16 * count), input="accel",
+        t=struct.pack(f"<{count}q", *range(count)), spans=bytes(16 * count), inputs=("accel",),
         pipeline_digest="0" * 64, models={"score": "0" * 64},
     )  # fmt: skip
 

@@ -20,6 +20,6 @@ def broker(mosquitto: Path, tmp_path: Path) -> Iterator[Mosquitto]:
 
 @pytest.fixture
 def device(broker: Mosquitto, tmp_path: Path) -> Iterator[Device]:
-    device = Device(tmp_path, broker=broker.port, hang="3s")
+    device = Device(tmp_path, broker=broker.port)
     yield device
     device.close()

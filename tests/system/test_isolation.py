@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,15 @@ from tests.support.mosquitto import Mosquitto
 from tests.support.processes import eventually
 
 pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def device(broker: Mosquitto, tmp_path: Path) -> Iterator[Device]:
+    """A device that soon gives up on a process that stands still."""
+    device = Device(tmp_path, broker=broker.port, hang="3s")
+    yield device
+    device.close()
+
 
 PIPELINE = """
 edgeflow: 1

@@ -341,6 +341,8 @@ class Agent:
     def _tell_start(self) -> None:
         """Say that the agent started; when it had not stopped cleanly, what it missed is a gap."""
         self._tell("agent.started", "info", {"pid": os.getpid()})
+        for damage in self._journal.damaged:
+            self._tell("gap", "error", damage.data)
         before = self._state.alive()
         if before is not None and not before.clean:
             same = before.boot_id == clock.boot_id()

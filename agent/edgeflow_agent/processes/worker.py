@@ -162,6 +162,8 @@ class Worker:
     # resuming
 
     def _resume(self) -> None:
+        for damage in self._ledger.damaged:
+            self._tell("gap", "error", damage.data, clock.boottime_ns())
         saved = self._ledger.resume()
         durable = None if saved is not None else self._ledger.restored()
         try:

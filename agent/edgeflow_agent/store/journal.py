@@ -1,31 +1,33 @@
-"""The journal: a pipeline's events, append-only, one writing process, any number of readers.
+"""The journal: a pipeline's events, append-only, in segments; one writing process, any number of readers.
 
-One LMDB environment per journal. `blocks` maps the big-endian sequence number of a block's first event
-to its CBOR form; `meta` holds the journal's id, the next sequence number, and what the worker resumes
-from, which is written in the transaction of the events before it. Every commit is synced: a number that
-left the device is on disk. Source: LMDB (symas.com/lmdb), section "Caveats".
+A journal is a folder of segments (`edgeflow_agent.store.segment`), each named after its first event. Only the
+newest is written to; when it is full the next one begins, in the transaction that no longer went in. Opening
+after a crash needs no repair: the newest segment holds whatever was committed. What has to make room goes by
+whole segments. `state` is a copy of the worker's state that outlives the machine's memory.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import lmdb
 import msgspec
 
+from edgeflow_agent.store import segment
+from edgeflow_agent.store.segment import Found, Segment, SegmentError
 from edgeflow_proto.event import Block
 
-FORMAT = 1
+log = logging.getLogger("edgeflow.journal")
 MIN_BYTES = 4 << 20
-_FULL = 0.75  # of the map: what is left is for the copies a transaction makes
-_TRIM_TO = 0.65
-_SEQUENCE = 8
-
-Data = bytes | memoryview  # as LMDB gives them
-S = TypeVar("S", bound=msgspec.Struct)
+SEGMENT_BYTES = 8 << 20
+SEGMENTS = 4  # at least, of those a journal may have room for
+DAMAGED = ".damaged"
+STATE = "state"
+_LEAST_EVENT = 8  # bytes: its time alone
 
 
 class JournalError(RuntimeError):
@@ -52,33 +54,71 @@ class Evicted(msgspec.Struct, frozen=True):
         return self.last - max(self.first - 1, self.acked) if self.acked < self.last else 0
 
 
+class Damage(msgspec.Struct, frozen=True):
+    """A segment that cannot be read and was set aside; the numbers from `first` on may be missing."""
+
+    segment: str
+    first: int
+
+    @property
+    def data(self) -> dict[str, object]:
+        """What the `gap` event says of it."""
+        return {"reason": "journal_damaged", "segment": self.segment, "first": self.first}
+
+
 class Journal:
     """The writing end. Hold one per journal, in one process."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        """Open or make the journal; raises JournalError when it is of another format or damaged."""
-        path.mkdir(parents=True, exist_ok=True)
-        try:
-            self._env = lmdb.open(str(path), map_size=max(MIN_BYTES, max_bytes), max_dbs=2, max_readers=32)
-            self._meta = self._env.open_db(b"meta")
-            self._blocks = self._env.open_db(b"blocks")
-            self._begin()
-        except lmdb.Error as error:
-            raise JournalError(f"{path}: {error}") from error
+        """Open or make the journal; raises JournalError when the disk refuses.
 
-    def _begin(self) -> None:
-        with self._env.begin(write=True) as txn:
-            known = txn.get(b"format", db=self._meta)
-            if known is None:
-                txn.put(b"format", b"%d" % FORMAT, db=self._meta)
-                txn.put(b"id", secrets.token_hex(8).encode(), db=self._meta)
-                txn.put(b"next", _key(1), db=self._meta)
-            elif int(known) != FORMAT:
-                raise JournalError(f"journal format {int(known)} is not known, this is {FORMAT}")
-            self.id = bytes(txn.get(b"id", db=self._meta) or b"").decode()
-            self.next = _number(txn.get(b"next", db=self._meta))
-            self.serial = _number(txn.get(b"serial", db=self._meta) or b"")
-            self.durable = _decoded(txn.get(b"durable", db=self._meta), Durable)
+        `damaged` are the segments that were set aside because they cannot be read.
+        """
+        self._path = path
+        self._max_bytes = max(MIN_BYTES, max_bytes)
+        self._segment_bytes = min(SEGMENT_BYTES, self._max_bytes // SEGMENTS)
+        self.damaged: list[Damage] = []
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._active = self._open()
+            self.durable = _read_state(path / STATE)
+        except (lmdb.Error, OSError, SegmentError) as error:
+            raise JournalError(f"{path}: {error}") from error
+        self.id, self.next, self.serial = self._active.id, self._active.next, self._active.serial
+
+    def _open(self) -> Segment:
+        """Return the newest segment that can be written to, a new one behind any that cannot be read."""
+        for path in reversed(segment.names(self._path)):
+            try:
+                newest = Segment(path, write=True)
+            except segment.UnfinishedError:
+                segment.remove(path)
+                continue
+            except SegmentError as error:
+                self._set_aside(path, error)
+                continue
+            return self._behind_damage(newest)
+        return self._begin(secrets.token_hex(8))
+
+    def _set_aside(self, path: Path, error: SegmentError) -> None:
+        log.error("%s is set aside: %s", path, error)
+        self.damaged.append(Damage(path.name, segment.number(path)))
+        path.rename(path.with_name(path.name + DAMAGED))
+
+    def _behind_damage(self, newest: Segment) -> Segment:
+        """Go on behind all numbers that a damaged newer segment can have given away."""
+        if not self.damaged:
+            return newest
+        journal, serial = newest.id, newest.serial
+        newest.close()
+        return self._begin(journal, serial)
+
+    def _begin(self, journal: str, serial: int = 0) -> Segment:
+        furthest = max((damage.first for damage in self.damaged), default=None)
+        first = 1 if furthest is None else furthest + segment.MAP_BYTES // _LEAST_EVENT
+        path = segment.named(self._path, first)
+        segment.create(path, journal, [], first, serial)
+        return Segment(path, write=True)
 
     def commit(
         self,
@@ -92,90 +132,118 @@ class Journal:
         Returns what had to be evicted for it. Raises JournalError when the disk is full or failing; nothing
         was written then, and the call may be repeated.
         """
+        encoded, following = _numbered(blocks, self.next)
         try:
-            with self._env.begin(write=True) as txn:
-                following, evicted = self._append(txn, blocks, acked)
-                txn.put(b"serial", _key(serial), db=self._meta)
-                if durable is not None:
-                    txn.put(b"durable", msgspec.msgpack.encode(durable), db=self._meta)
-        except (lmdb.Error, OSError) as error:
+            grown = self._append(encoded, following, serial)
+        except (lmdb.Error, OSError, SegmentError) as error:
             raise JournalError(str(error)) from error
-        self.next = following
-        self.serial = serial
-        return evicted
+        self.next, self.serial = following, serial
+        if durable is not None:
+            self._copy(durable)
+        return self._trimmed(acked) if grown else None
 
-    def _append(
-        self, txn: lmdb.Transaction, blocks: Sequence[Block], acked: Callable[[], int]
-    ) -> tuple[int, Evicted | None]:
-        sequence, size = self.next, 0
-        for block in blocks:
-            data = block.encode()
-            txn.put(_key(sequence), data, db=self._blocks, append=True)
-            sequence += block.count
-            size += len(data)
-        if blocks:
-            txn.put(b"next", _key(sequence), db=self._meta)
-        evicted = self._trim(txn, acked) if self._bytes(txn) > _FULL * self._map_size else None
-        return sequence, evicted
+    def _append(self, blocks: list[tuple[int, bytes]], following: int, serial: int) -> bool:
+        """Append to the newest segment, or begin the next one with these blocks: True when it is full."""
+        if not blocks or self._active.size < self._segment_bytes:
+            try:
+                self._active.append(blocks, following, serial)
+            except lmdb.MapFullError:
+                if not blocks:
+                    raise
+            else:
+                return False
+        path = segment.named(self._path, self.next)
+        segment.remove(path)  # what an attempt left that the disk refused
+        segment.create(path, self.id, blocks, following, serial)
+        self._active.close()
+        self._active = Segment(path, write=True)
+        return True
 
-    @property
-    def _map_size(self) -> int:
-        return int(self._env.info()["map_size"])
+    def _copy(self, durable: Durable) -> None:
+        """Replace the copy of the state; a full disk keeps the one before."""
+        try:
+            _write(self._path / STATE, msgspec.msgpack.encode(durable))
+        except OSError as error:
+            log.warning("%s: the copy of the state stays as it was: %s", self._path.name, error)
 
-    def _bytes(self, txn: lmdb.Transaction) -> int:
-        stat = txn.stat(self._blocks)
-        return int(stat["psize"] * (stat["leaf_pages"] + stat["overflow_pages"] + stat["branch_pages"]))
+    def _trimmed(self, acked: Callable[[], int]) -> Evicted | None:
+        """Remove the oldest segments while all together take too much; the newest one stays."""
+        paths = segment.names(self._path)
+        sizes = [segment.allocated(path) for path in paths]
+        count = 0
+        while count < len(paths) - 1 and sum(sizes[count:]) > self._max_bytes - self._segment_bytes:
+            segment.remove(paths[count])
+            count += 1
+        first, last = segment.number(paths[0]), segment.number(paths[count]) - 1
+        return Evicted(first, last, acked()) if count else None
 
     @property
     def bytes(self) -> int:
-        """Bytes the events take in the file."""
-        with self._env.begin() as txn:
-            return self._bytes(txn)
-
-    def _trim(self, txn: lmdb.Transaction, acked: Callable[[], int]) -> Evicted:
-        """Delete the oldest blocks; acknowledged ones are older than the others, so they go first."""
-        first = last = 0
-        with txn.cursor(self._blocks) as cursor:
-            while self._bytes(txn) > _TRIM_TO * self._map_size and cursor.first():
-                start = _number(cursor.key())
-                first = first or start
-                cursor.delete()
-                last = (_number(cursor.key()) if cursor.first() else start + 1) - 1
-        return Evicted(first, last, acked())
+        """Bytes the journal takes on disk."""
+        return sum(segment.allocated(path) for path in segment.names(self._path))
 
     def close(self) -> None:
-        """Close the environment."""
-        self._env.close()
+        """Close the newest segment."""
+        self._active.close()
 
 
 class JournalReader:
-    """A reading end, for another process than the writer's. Each call is a short transaction."""
+    """A reading end, for another process than the writer's. Each call is a short transaction.
+
+    Segments are opened as they are read, and let go of when retention has removed them.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open; raises JournalError when there is no journal yet, or it is of another format."""
-        try:
-            self._env = lmdb.open(str(path), readonly=True, max_dbs=2, max_readers=32)
-            self._env.reader_check()  # one killed while it read would keep every page from being used again
-            self._meta = self._env.open_db(b"meta", create=False)
-            self._blocks = self._env.open_db(b"blocks", create=False)
-            with self._env.begin() as txn:
-                self.id = bytes(txn.get(b"id", db=self._meta) or b"").decode()
-        except (lmdb.Error, OSError) as error:
-            raise JournalError(f"{path}: {error}") from error
-        if not self.id:
+        """Open; raises JournalError when there is no journal yet, or none of it can be read."""
+        self._path = path
+        self._open: dict[tuple[Path, int], Segment] = {}  # by file and inode: a journal may be made anew
+        self._bad: set[Path] = set()  # reported
+        found = self._segments()
+        if not found:
             raise JournalError(f"{path}: no journal")
+        self.id = found[-1].id
+
+    def _segments(self) -> list[Segment]:
+        """Return what segments there are, oldest first; one that cannot be read is left out."""
+        try:
+            files = segment.files(self._path)
+        except OSError as error:
+            raise JournalError(f"{self._path}: {error}") from error
+        for gone in self._open.keys() - set(files):
+            self._open.pop(gone).close()
+        return [found for path, inode in files if (found := self._segment(path, inode)) is not None]
+
+    def _segment(self, path: Path, inode: int) -> Segment | None:
+        known = self._open.get((path, inode))
+        if known is not None:
+            return known
+        try:
+            self._open[path, inode] = Segment(path)
+        except segment.UnfinishedError:
+            return None
+        except SegmentError as error:
+            if path not in self._bad:
+                log.error("%s cannot be read: %s", self._path.name, error)
+            self._bad.add(path)
+            return None
+        return self._open[path, inode]
+
+    @property
+    def stale(self) -> bool:
+        """Whether the journal was removed or made anew."""
+        found = self._segments()
+        return not found or found[-1].id != self.id
 
     @property
     def first(self) -> int:
         """Sequence number of the oldest event, 0 when there is none."""
-        with self._env.begin() as txn, txn.cursor(self._blocks) as cursor:
-            return _number(cursor.key()) if cursor.first() else 0
+        return next((found.first for each in self._segments() for found in each.read(0)), 0)
 
     @property
     def last(self) -> int:
         """Sequence number of the newest event, 0 when there is none."""
-        with self._env.begin() as txn, txn.cursor(self._blocks) as cursor:
-            return _number(txn.get(b"next", db=self._meta)) - 1 if cursor.first() else 0
+        found = self._segments()
+        return found[-1].next - 1 if found and self.first else 0
 
     def read(self, after: int, limit_bytes: int = 1 << 20) -> list[tuple[int, int, bytes]]:
         """Return blocks ``(first, count, CBOR)`` with events numbered above `after`, at least one if any.
@@ -184,45 +252,52 @@ class JournalReader:
         """
         out: list[tuple[int, int, bytes]] = []
         size = 0
-        with self._env.begin() as txn, txn.cursor(self._blocks) as cursor:
-            following = _number(txn.get(b"next", db=self._meta))
-            for first, end, data in _blocks_after(cursor, after, following):
-                if out and size + len(data) > limit_bytes:
-                    break
-                out.append((first, end - first, bytes(data)))
-                size += len(data)
+        for found in _found(self._segments(), after):
+            if out and size + len(found.data) > limit_bytes:
+                break
+            out.append((found.first, found.end - found.first, found.data))
+            size += len(found.data)
         return out
 
     def close(self) -> None:
-        """Close the environment."""
-        self._env.close()
+        """Close all segments."""
+        while self._open:
+            self._open.popitem()[1].close()
 
 
-def _blocks_after(cursor: lmdb.Cursor, after: int, following: int) -> Iterator[tuple[int, int, Data]]:
-    """Yield ``(first, end, data)`` of the blocks that reach beyond `after`."""
-    found = cursor.set_range(_key(after + 1))
-    if not (found and _number(cursor.key()) == after + 1) and not (cursor.prev() if found else cursor.last()):
-        found = cursor.first()
-        if not found:
-            return
-    first, data = _number(cursor.key()), cursor.value()
-    while True:
-        more = cursor.next()
-        end = _number(cursor.key()) if more else following
-        if end > after + 1:
-            yield first, end, data
-        if not more:
-            return
-        first, data = end, cursor.value()
+def _found(segments: list[Segment], after: int) -> Iterator[Found]:
+    """Yield the blocks with events above `after`, segment by segment."""
+    ends = [*[later.first for later in segments[1:]], None]
+    for each, end in zip(segments, ends, strict=True):
+        if end is None or end > after + 1:
+            yield from each.read(after)
 
 
-def _key(sequence: int) -> bytes:
-    return sequence.to_bytes(_SEQUENCE, "big")
+def _numbered(blocks: Sequence[Block], first: int) -> tuple[list[tuple[int, bytes]], int]:
+    """Return blocks as they are stored, each with its first number, and the number behind them all."""
+    out: list[tuple[int, bytes]] = []
+    for block in blocks:
+        out.append((first, block.encode()))
+        first += block.count
+    return out, first
 
 
-def _number(key: Data | None) -> int:
-    return int.from_bytes(key or b"", "big")
+def _read_state(path: Path) -> Durable | None:
+    try:
+        return msgspec.msgpack.decode(path.read_bytes(), type=Durable)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        log.warning("%s: %s", path, error)
+        return None
 
 
-def _decoded(data: bytes | None, kind: type[S]) -> S | None:
-    return None if data is None else msgspec.msgpack.decode(data, type=kind)
+def _write(path: Path, data: bytes) -> None:
+    """Replace a file, whole or not at all. Source: rename(2), fsync(2)."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    segment.sync(path.parent)

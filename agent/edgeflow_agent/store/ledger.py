@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from edgeflow_agent.core.board import Histogram, Slot
 from edgeflow_agent.core.snapshot import Snapshots
-from edgeflow_agent.store.journal import Durable, Evicted, Journal, JournalError
+from edgeflow_agent.store.journal import Damage, Durable, Evicted, Journal, JournalError
 from edgeflow_proto.event import Block
 
 DURABLE_NS = 60 * 10**9
@@ -34,6 +34,11 @@ class Ledger:
         self._serial = max(journal.serial, snapshots.settled)
         self._committed = self._written = self._last_durable = 0  # when, of commits and of all snapshots
         self.error = ""
+
+    @property
+    def damaged(self) -> list[Damage]:
+        """What of the journal cannot be read any more."""
+        return self._journal.damaged
 
     def resume(self) -> bytes | None:
         """Return the snapshot to resume from, ``None`` when the memory that held it is gone."""

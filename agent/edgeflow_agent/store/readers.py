@@ -12,11 +12,10 @@ from pathlib import Path
 
 import lmdb
 
+from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import JournalError, JournalReader
 
 log = logging.getLogger("edgeflow.journals")
-_DATA = "data.mdb"
-_File = tuple[int, int]
 
 
 class Unreadable(JournalError):
@@ -31,10 +30,17 @@ class OpenJournal:
     """One journal open for reading. Every call is one short transaction and raises Unreadable."""
 
     def __init__(self, path: Path) -> None:
-        self.file = _identity(path)
         self._reader = JournalReader(path)
         self.pipeline = path.name
         self.id = self._reader.id
+
+    @property
+    def stale(self) -> bool:
+        """Whether the journal was removed or made anew, or cannot be told."""
+        try:
+            return self._reader.stale
+        except (JournalError, lmdb.Error):
+            return True
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -82,14 +88,14 @@ class Journals:
         """
         found = {path.name: path for path in self._paths()}
         for name, known in list(self._open.items()):
-            if name not in found or _identity(found[name]) != known.file:
+            if name not in found or known.stale:
                 self._open.pop(name).close()
         new = [self._try(name, path) for name, path in found.items() if name not in self._open]
         return any(new)
 
     def _paths(self) -> list[Path]:
         try:
-            return sorted(path for path in self._folder.iterdir() if (path / _DATA).exists())
+            return sorted(path for path in self._folder.iterdir() if path.is_dir() and segment.names(path))
         except OSError:
             return []
 
@@ -116,11 +122,3 @@ class Journals:
         """Close all."""
         while self._open:
             self._open.popitem()[1].close()
-
-
-def _identity(path: Path) -> _File:
-    try:
-        stat = (path / _DATA).stat()
-    except OSError:
-        return (0, 0)
-    return stat.st_dev, stat.st_ino

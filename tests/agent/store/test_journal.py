@@ -10,7 +10,8 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from edgeflow_agent.store.journal import Durable, Evicted, Journal, JournalError, JournalReader
+from edgeflow_agent.store import segment
+from edgeflow_agent.store.journal import Damage, Durable, Evicted, Journal, JournalError, JournalReader
 from edgeflow_proto.event import Block, Clock, Column, decode_block
 
 CLOCK = Clock("boot", 0, "synchronised")
@@ -95,12 +96,114 @@ def test_a_reader_of_what_is_not_a_journal_is_told(tmp_path: Path) -> None:
         JournalReader(tmp_path / "nothing")
 
 
-def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:
+def newest(path: Path) -> Path:
+    return segment.names(path)[-1]
+
+
+def test_a_segment_of_another_format_is_set_aside(tmp_path: Path) -> None:
     Journal(tmp_path, BYTES).close()
-    with lmdb.open(str(tmp_path), max_dbs=2) as env, env.begin(write=True) as txn:
+    with lmdb.open(str(newest(tmp_path)), subdir=False, max_dbs=2) as env, env.begin(write=True) as txn:
         txn.put(b"format", b"99", db=env.open_db(b"meta", txn=txn))
-    with pytest.raises(JournalError, match="format 99 is not known"):
-        Journal(tmp_path, BYTES)
+    with pytest.raises(JournalError, match="no journal"):
+        JournalReader(tmp_path)
+    journal = Journal(tmp_path, BYTES)
+    assert [damage.first for damage in journal.damaged] == [1]
+    assert (tmp_path / f"{1:020d}.segment.damaged").exists()
+
+
+def long(path: Path, commits: int = 200) -> Journal:
+    """Return a journal of several segments."""
+    journal = Journal(path, 16 << 20)
+    for serial in range(commits):
+        journal.commit([block(4000)], serial)
+    assert len(segment.names(path)) > 2
+    return journal
+
+
+def test_segments_follow_each_other_without_a_hole(tmp_path: Path) -> None:
+    journal = long(tmp_path)
+    journal.close()
+    reader = JournalReader(tmp_path)
+    blocks = reader.read(0, 1 << 30)
+    assert [first for first, _, _ in blocks] == list(range(1, journal.next, 4000))
+    for after in (0, 3999, 4000, 100_000, 100_001, journal.next - 2):
+        first, count, _ = reader.read(after)[0]
+        assert first <= after + 1 < first + count
+    assert reader.read(journal.next - 1) == []
+
+
+def test_a_journal_goes_on_where_a_killed_one_stopped_to_begin_a_segment(tmp_path: Path) -> None:
+    journal = long(tmp_path)
+    (identity, following, serial) = (journal.id, journal.next, journal.serial)
+    journal.close()
+    segment.named(tmp_path, following).write_bytes(b"")  # opened, and killed before its first transaction
+    again = Journal(tmp_path, BYTES)
+    assert (again.id, again.next, again.serial, again.damaged) == (identity, following, serial, [])
+    again.commit([block(1)], serial + 1)
+    again.close()
+    assert JournalReader(tmp_path).last == following
+
+
+@pytest.mark.parametrize("harm", ["cut off", "overwritten"])
+def test_a_damaged_newest_segment_is_set_aside_and_its_numbers_are_not_used_again(
+    tmp_path: Path, harm: str
+) -> None:
+    journal = long(tmp_path)
+    (identity, following) = (journal.id, journal.next)
+    journal.close()
+    victim = newest(tmp_path)
+    with victim.open("r+b") as file:
+        file.truncate(3 * 4096) if harm == "cut off" else file.write(b"x" * 8192)
+    again = Journal(tmp_path, BYTES)
+    assert again.damaged == [Damage(victim.name, segment.number(victim))]
+    assert again.id == identity
+    assert again.next > following
+    again.commit([block(2)])
+    again.close()
+    reader = JournalReader(tmp_path)
+    assert (reader.first, reader.last) == (1, again.next - 1)
+    assert max(first for first, _, _ in reader.read(0, 1 << 30)) == again.next - 2
+
+
+def test_a_damaged_older_segment_is_left_out_and_the_rest_read(tmp_path: Path) -> None:
+    long(tmp_path).close()
+    paths = segment.names(tmp_path)
+    paths[1].write_bytes(b"x" * 8192)
+    reader = JournalReader(tmp_path)
+    firsts = [first for first, _, _ in reader.read(0, 1 << 30)]
+    gone = range(segment.number(paths[1]), segment.number(paths[2]))
+    assert firsts[0] == 1
+    assert not [first for first in firsts if first in gone]
+    assert segment.number(paths[2]) in firsts
+
+
+def test_a_reader_lets_go_of_what_retention_removed(tmp_path: Path) -> None:
+    long(tmp_path).close()
+    reader = JournalReader(tmp_path)
+    reader.read(0, 1 << 30)
+    for path in segment.names(tmp_path)[:2]:
+        segment.remove(path)
+    assert reader.first == segment.number(segment.names(tmp_path)[0])
+    assert {path for path, _ in reader._open} == set(segment.names(tmp_path))
+    links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+             if os.path.islink(f"/proc/self/fd/{fd}")]  # fmt: skip
+    assert not [link for link in links if "(deleted)" in link and str(tmp_path) in link]
+
+
+def test_a_full_disk_keeps_the_copy_of_the_state_that_was_there(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, BYTES)
+    journal.commit([block(1)], 1, Durable("digest", b"old"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+        journal.commit([block(1)], 2, Durable("digest", bytes(2 << 20)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    journal.close()
+    again = Journal(tmp_path, BYTES)
+    assert (again.serial, again.durable) == (2, Durable("digest", b"old"))
 
 
 def test_a_full_disk_refuses_a_commit_and_loses_nothing_that_was_committed(tmp_path: Path) -> None:

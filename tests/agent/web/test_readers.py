@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import Journal
 from edgeflow_agent.store.readers import Journals, Unreadable
 from tests.agent.web.harness import block
 
 HOLD = """
 import lmdb, sys, time
-transaction = lmdb.open(sys.argv[1], readonly=True, max_dbs=2).begin()
+transaction = lmdb.open(sys.argv[1], subdir=False, readonly=True, max_dbs=2).begin()
 print(flush=True)
 time.sleep(99)
 """
@@ -56,7 +57,7 @@ def test_journals_are_opened_reopened_when_made_anew_and_let_go(tmp_path: Path) 
 def test_a_damaged_journal_is_left_out_and_the_others_read(tmp_path: Path) -> None:
     write(tmp_path / "good", 2)
     write(tmp_path / "bad", 2)
-    (tmp_path / "bad" / "data.mdb").write_bytes(b"x" * 8192)
+    segment.named(tmp_path / "bad", 1).write_bytes(b"x" * 8192)
     journals = Journals(tmp_path)
     journals.refresh()
     assert [journal.pipeline for journal in journals] == ["good"]
@@ -68,7 +69,8 @@ def test_a_journal_that_fails_is_dropped_and_tried_anew(tmp_path: Path) -> None:
     journals = Journals(tmp_path)
     journals.refresh()
     journal = next(iter(journals))
-    journal.close()  # as a failing disk does: every call raises
+    for segment_ in journal._reader._open.values():
+        segment_.close()  # as a failing disk does: every call raises
     with pytest.raises(Unreadable) as raised:
         journal.read(0)
     journals.drop(raised.value)
@@ -81,7 +83,7 @@ def test_a_journal_that_fails_is_dropped_and_tried_anew(tmp_path: Path) -> None:
 def test_after_a_reader_was_killed_the_next_one_sees_to_it_that_pages_are_used_again(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "a", 4 << 20)
     journal.commit([block(1)])
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "a")]
+    command = [sys.executable, "-c", HOLD, str(segment.named(tmp_path / "a", 1))]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         reader.stdout.readline()

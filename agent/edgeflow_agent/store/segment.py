@@ -1,0 +1,224 @@
+"""One segment of a journal: an LMDB environment in one file, append-only, and immutable once the next exists.
+
+`blocks` maps the big-endian sequence number of a block's first event to the block; `meta` holds the journal's
+id, the next sequence number, and the serial of the snapshot to resume from, written in the transaction of the
+events before it. Every commit is synced. A file never shrinks, which is why there are segments: what is to go
+goes with its file. Source: LMDB (symas.com/lmdb), section "Caveats".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lmdb
+
+FORMAT = 2
+MAP_BYTES = 64 << 20  # of address space: what one commit may hold at most, and the file never reaches else
+ENDING = ".segment"
+LOCK = "-lock"  # LMDB appends it
+_SEQUENCE = 8
+
+Data = bytes | memoryview  # as LMDB gives them
+
+
+class SegmentError(RuntimeError):
+    """A segment cannot be used; the message says why."""
+
+
+class UnfinishedError(SegmentError):
+    """A file whose first transaction was never committed: it holds nothing and never did."""
+
+
+class Found(NamedTuple):
+    """A block: number of its first event, the number after its last one, and its bytes."""
+
+    first: int
+    end: int
+    data: bytes
+
+
+class Segment:
+    """One file, open for reading or writing. `first` is the number of its first event, from its name."""
+
+    def __init__(self, path: Path, *, write: bool = False) -> None:
+        """Open a segment; raises SegmentError when it is damaged, unfinished or of another format."""
+        self.path = path
+        self.first = number(path)
+        try:
+            self._env = _opened(path, write=write)
+        except (lmdb.Error, OSError) as error:
+            raise SegmentError(f"{path.name}: {error}") from error
+        try:
+            self._check_length()
+            self._meta = self._env.open_db(b"meta", create=False)
+            self._blocks = self._env.open_db(b"blocks", create=False)
+            self._check_format()
+        except (lmdb.Error, OSError, SegmentError) as error:
+            self._env.close()
+            kind = UnfinishedError if isinstance(error, lmdb.NotFoundError) else SegmentError
+            raise kind(f"{path.name}: {error}") from error
+
+    def _check_length(self) -> None:
+        """Refuse a file that ends before its last page: touching what is missing would kill the process."""
+        if self.path.stat().st_size < self.size:
+            raise SegmentError("the file is cut off")
+
+    def _check_format(self) -> None:
+        with self._env.begin() as txn:
+            known = txn.get(b"format", db=self._meta)
+            self.id = bytes(txn.get(b"id", db=self._meta) or b"").decode()
+        if known is None or int(known) != FORMAT:
+            raise SegmentError(f"format {int(known or 0)} is not known, this is {FORMAT}")
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file in use."""
+        return int((self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
+
+    @property
+    def next(self) -> int:
+        """Number of the event that comes next."""
+        return self._number(b"next")
+
+    @property
+    def serial(self) -> int:
+        """Serial of the snapshot to resume from."""
+        return self._number(b"serial")
+
+    def _number(self, name: bytes) -> int:
+        with self._env.begin() as txn:
+            return int.from_bytes(txn.get(name, db=self._meta) or b"", "big")
+
+    def append(self, blocks: Sequence[tuple[int, bytes]], following: int, serial: int) -> None:
+        """Append blocks ``(first, data)`` in one synced transaction; raises lmdb.Error or OSError.
+
+        Nothing was written then, and the call may be repeated.
+        """
+        with self._env.begin(write=True) as txn:
+            _put(txn, self._meta, self._blocks, blocks, {b"next": following, b"serial": serial})
+
+    def read(self, after: int) -> Iterator[Found]:
+        """Yield the blocks with events numbered above `after`; a transaction is open as long as this runs."""
+        with self._env.begin() as txn, txn.cursor(self._blocks) as cursor:
+            following = int.from_bytes(txn.get(b"next", db=self._meta) or b"", "big")
+            yield from _after(cursor, after, following)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+
+def create(
+    path: Path, journal: str, blocks: Sequence[tuple[int, bytes]], following: int, serial: int
+) -> None:
+    """Make a segment that begins with these blocks, all in its first transaction, and put its name on disk.
+
+    Raises lmdb.Error or OSError; what a crash or a full disk leaves behind is unfinished, and holds nothing.
+    """
+    env = _opened(path, write=True)
+    try:
+        with env.begin(write=True) as txn:
+            meta, found = env.open_db(b"meta", txn), env.open_db(b"blocks", txn)
+            txn.put(b"format", b"%d" % FORMAT, db=meta)
+            txn.put(b"id", journal.encode(), db=meta)
+            _put(txn, meta, found, blocks, {b"next": following, b"serial": serial})
+    finally:
+        env.close()
+    sync(path.parent)
+
+
+def files(folder: Path) -> list[tuple[Path, int]]:
+    """Return the segment files of a folder with their inodes, oldest first; raises OSError."""
+    with os.scandir(folder) as entries:
+        found = [(entry.path, entry.inode()) for entry in entries if entry.name.endswith(ENDING)]
+    return [(Path(path), inode) for path, inode in sorted(found)]
+
+
+def names(folder: Path) -> list[Path]:
+    """Return the segment files of a folder, oldest first; raises OSError."""
+    return [path for path, _ in files(folder)]
+
+
+def named(folder: Path, first: int) -> Path:
+    """Return the file of the segment whose first event has that number."""
+    return folder / f"{first:020d}{ENDING}"
+
+
+def number(path: Path) -> int:
+    """Return the number of a segment's first event."""
+    return int(path.name.removesuffix(ENDING))
+
+
+def remove(path: Path) -> None:
+    """Unlink a segment; who has it open may read on."""
+    for each in (path, path.with_name(path.name + LOCK)):
+        with contextlib.suppress(FileNotFoundError):
+            each.unlink()
+
+
+def sync(folder: Path) -> None:
+    """Let a folder's names survive a power cut. Source: fsync(2)."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def allocated(path: Path) -> int:
+    """Return the bytes a file takes on disk, 0 when it is gone."""
+    try:
+        return path.stat().st_blocks * 512
+    except OSError:
+        return 0
+
+
+def _opened(path: Path, *, write: bool) -> lmdb.Environment:
+    if not write and not path.is_file():
+        raise OSError("no such file")
+    return lmdb.open(
+        str(path), subdir=False, map_size=MAP_BYTES, max_dbs=2, max_readers=32, readonly=not write
+    )
+
+
+def _put(
+    txn: lmdb.Transaction,
+    meta: Any,
+    found: Any,
+    blocks: Sequence[tuple[int, bytes]],
+    numbers: dict[bytes, int],
+) -> None:
+    for first, data in blocks:
+        txn.put(_key(first), data, db=found, append=True)
+    for name, value in numbers.items():
+        txn.put(name, _key(value), db=meta)
+
+
+def _after(cursor: lmdb.Cursor, after: int, following: int) -> Iterator[Found]:
+    """Yield the blocks that reach beyond `after`."""
+    found = cursor.set_range(_key(after + 1))
+    if not (found and _at(cursor) == after + 1) and not (cursor.prev() if found else cursor.last()):
+        found = cursor.first()
+        if not found:
+            return
+    first, data = _at(cursor), cursor.value()
+    while True:
+        more = cursor.next()
+        end = _at(cursor) if more else following
+        if end > after + 1:
+            yield Found(first, end, bytes(data))
+        if not more:
+            return
+        first, data = end, cursor.value()
+
+
+def _at(cursor: lmdb.Cursor) -> int:
+    return int.from_bytes(cursor.key(), "big")
+
+
+def _key(sequence: int) -> bytes:
+    return sequence.to_bytes(_SEQUENCE, "big")
