@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Any
 
@@ -28,7 +28,7 @@ class Select(Operator):
         """Return all rows, fewer columns."""
         index = self._index.get(batch.columns)
         if index is None:
-            index = self._index[batch.columns] = [_position(batch.columns, name) for name in self._columns]
+            index = self._index[batch.columns] = positions(batch.columns, self._columns)
         return {"": batch.having(batch.values[..., index], self._columns)}
 
 
@@ -95,6 +95,11 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": np.abs, "sqrt": np.sqrt, "log": np.log, "exp": np.exp, "isnan": np.isnan,
     "isfinite": np.isfinite, "min": np.minimum, "max": np.maximum,
 }  # fmt: skip
+
+
+def positions(columns: tuple[str, ...] | None, names: Sequence[str]) -> list[int]:
+    """Return where columns stand; raises ValueError where one is not there."""
+    return [_position(columns, name) for name in names]
 
 
 def _position(columns: tuple[str, ...] | None, name: str) -> int:
