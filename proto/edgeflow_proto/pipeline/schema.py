@@ -31,6 +31,7 @@ _HANDLING = frozenset(field.encode_name for field in msgspec.structs.fields(Hand
 _COMMON: dict[Role, frozenset[str]] = {
     "input": _INTAKE, "step": _HANDLING | {"from"}, "output": frozenset(("from",)),
 }  # fmt: skip
+_EDITORS = "$schema"  # how JSON files tell an editor their schema; it means nothing here
 _TOP = ("edgeflow", "name", "description", "params", *_SECTIONS)
 
 K = TypeVar("K", bound=msgspec.Struct)
@@ -110,7 +111,7 @@ class Reader:
         if not isinstance(data, dict):
             self.report((), "a pipeline file is a mapping", "begin the file with edgeflow: 1")
             return None
-        for key in data.keys() - set(_TOP):
+        for key in data.keys() - {_EDITORS, *_TOP}:
             self.report((key,), f"unknown key '{key}'", near_miss(key, _TOP), where=())
         self._version(data)
         self._description(data)

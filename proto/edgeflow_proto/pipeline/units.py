@@ -7,7 +7,7 @@ from plain data by `decode`, which msgspec calls for types it does not know.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from edgeflow_proto.pipeline.problem import shown
 
@@ -23,8 +23,16 @@ _MOST_ROWS = 10**12
 _RATES = (1e-6, 1e9)
 
 
+def _written(units: dict[str, Any], example: str) -> dict[str, Any]:
+    """Return the JSON Schema of a quantity in these units."""
+    number = r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"
+    return {"type": "string", "pattern": rf"^\s*{number} *({'|'.join(units)})\s*$", "examples": [example]}
+
+
 class Duration(int):
     """A span of time in nanoseconds; written ``5ms``, ``10 s``, ``2h``."""
+
+    written: ClassVar[dict[str, Any]] = _written(_TIME, "5ms")
 
     @classmethod
     def parse(cls, value: Any) -> Duration:
@@ -46,6 +54,8 @@ class Duration(int):
 class Frequency(float):
     """Events per second; written ``1 kHz``, ``0.5 Hz``."""
 
+    written: ClassVar[dict[str, Any]] = _written(_FREQUENCY, "100 Hz")
+
     @classmethod
     def parse(cls, value: Any) -> Frequency:
         """Read a frequency; raises ValueError saying what a frequency looks like."""
@@ -65,6 +75,9 @@ class Extent:
     """
 
     __slots__ = ("ns", "rows")
+    written: ClassVar[dict[str, Any]] = {
+        "anyOf": [{"type": "integer", "minimum": 1}, _written(_ROWS | _TIME, "256 rows")]
+    }
 
     def __init__(self, rows: int | None = None, ns: int | None = None) -> None:
         self.rows = rows
