@@ -43,10 +43,10 @@ proto: dev ## generate Python from proto/edgeflow_proto/v1/*.proto
 proto-check: dev ## compare the committed generated code with what the .proto files generate
 	$(BIN)/python .ci/proto.py --check
 
-reference: dev ## write the reference of docs/pipelines.md from the kinds
+reference: dev ## write the reference of docs/pipelines.md and the schema for editors from the kinds
 	$(BIN)/python .ci/reference.py
 
-reference-check: dev ## compare the reference with what the kinds say
+reference-check: dev ## compare both with what the kinds say
 	$(BIN)/python .ci/reference.py --check
 
 ci: ## run what continuous integration runs

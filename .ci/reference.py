@@ -1,4 +1,4 @@
-"""Write the reference of `docs/pipelines.md` from the specifications of the kinds, or check it.
+"""Write `docs/pipeline.schema.json` and the reference of `docs/pipelines.md` from the kinds, or check them.
 
 Run by `make reference` and `make reference-check`. What stands between the two marks is generated: for each
 kind its docstring, its options and the entry called ``example`` of `docs/examples/<role>-<kind>.yaml`. The
@@ -8,6 +8,7 @@ tests run those files.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 import types
@@ -17,11 +18,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
+from edgeflow_proto.pipeline.jsonschema import schema
 from edgeflow_proto.pipeline.kinds.base import Handling, Intake, Kind, Role, kinds
 from edgeflow_proto.pipeline.units import Duration, Extent, Frequency
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "pipelines.md"
+SCHEMA = ROOT / "docs" / "pipeline.schema.json"
 EXAMPLES = ROOT / "docs" / "examples"
 BEGIN, END = "<!-- reference: begin (make reference) -->", "<!-- reference: end -->"
 ROLES: dict[Role, str] = {"input": "Inputs", "decoder": "Decoders", "step": "Steps", "output": "Outputs"}
@@ -33,17 +36,22 @@ WORDS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or with `--check` return 1 when it is not what would be written."""
-    text = PAGE.read_text()
-    head, _, rest = text.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    fresh = f"{head}{BEGIN}\n\n{reference()}\n{END}{tail}"
-    if "--check" in arguments and fresh != text:
-        print("docs/pipelines.md is not what the kinds say; run `make reference`", file=sys.stderr)
-        return 1
+    """Write both, or with `--check` return 1 when one is not what would be written."""
+    fresh = {PAGE: page(), SCHEMA: json.dumps(schema(), ensure_ascii=False, indent=1) + "\n"}
     if "--check" not in arguments:
-        PAGE.write_text(fresh)
-    return 0
+        for file, text in fresh.items():
+            file.write_text(text)
+        return 0
+    stale = [file for file, text in fresh.items() if not file.exists() or file.read_text() != text]
+    for file in stale:
+        print(f"{file.relative_to(ROOT)} is not what the kinds say; run `make reference`", file=sys.stderr)
+    return 1 if stale else 0
+
+
+def page() -> str:
+    """Return the page with its generated part made anew."""
+    head, _, rest = PAGE.read_text().partition(BEGIN)
+    return f"{head}{BEGIN}\n\n{reference()}\n{END}{rest.partition(END)[2]}"
 
 
 def reference() -> str:

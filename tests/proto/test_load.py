@@ -131,8 +131,8 @@ _JSON = st.recursive(
 )
 
 
-@given(_JSON, st.sampled_from([None, 1, 2]))
-def test_json_is_read_as_json(value: object, indent: int | None) -> None:
+@given(_JSON, st.sampled_from([None, 1, 2, "\t"]))
+def test_json_is_read_as_json(value: object, indent: int | str | None) -> None:
     assert loaded(json.dumps(value, indent=indent)) == value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edgeflow_proto.pipeline.load import load
 from edgeflow_tools.bundles import bundle
 from edgeflow_tools.cli import edgeflow
 from edgeflow_tools.client import DEVICE, Server, messages
@@ -104,3 +106,14 @@ def test_the_environment_names_the_server(monkeypatch: pytest.MonkeyPatch) -> No
     assert Server(DEVICE, "http://localhost:2").url == "http://localhost:2"
     monkeypatch.delenv("EDGEFLOW_DEVICE")
     assert Server(DEVICE).url == "http://127.0.0.1:7080"
+
+
+def test_a_pipeline_in_json_stands_for_its_folder_without_the_tests(folder: Path) -> None:
+    document = json.dumps(load(PIPELINE, "many.yaml")[0].data, indent="\t")  # type: ignore[union-attr]
+    (folder / "pipeline.json").write_text(document)
+    (folder / "tests").mkdir()
+    (folder / "tests" / "long.csv").write_text("x\n1\n")
+    manifest, files = bundle(checked(folder))
+    beside = ["double.py", "help.py", "notes.txt", "pipeline.yaml", "rows.csv"]
+    assert sorted(files) == sorted(manifest.files) == beside
+    assert files["pipeline.yaml"] == document.encode()

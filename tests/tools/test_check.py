@@ -122,3 +122,15 @@ def test_what_is_no_pipeline_file_is_refused(tmp_path: Path) -> None:
     result = check(tmp_path / "features.py")
     assert result.exit_code == 2
     assert result.stderr == f"{tmp_path / 'features.py'}: not a pipeline file (.yaml, .yml, .json)\n"
+
+
+def test_mistakes_of_a_pipeline_in_json_are_told_by_line_too(tmp_path: Path) -> None:
+    data = {
+        "$schema": "pipeline.schema.json", "edgeflow": 1, "name": "p",
+        "inputs": {"accel": {"mqtt": "a", "rate": "1 kHz"}},
+        "outputs": {"out": {"from": "acell", "event": {"type": "t"}}},
+    }  # fmt: skip
+    (tmp_path / "pipeline.json").write_text(json.dumps(data, indent="\t"))
+    lines = check(tmp_path).stdout.splitlines()
+    assert f"{tmp_path / 'pipeline.json'}:13:4: outputs.out: no input or step 'acell'" in lines[-1]
+    assert len(lines) == 1

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from jsonschema import Draft202012Validator
 
+from edgeflow_proto.pipeline.load import load
 from edgeflow_tools.cli import edgeflow
 
 
@@ -57,3 +59,14 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     result = call("new", tmp_path / "pump")
     assert (result.exit_code, result.stderr) == (2, f"{tmp_path / 'pump'} is there already\n")
     assert [*(tmp_path / "pump").iterdir()] == []
+
+
+def test_the_schema_beside_it_is_that_of_its_first_line_and_knows_it(tmp_path: Path) -> None:
+    call("new", tmp_path / "pump")
+    text = (tmp_path / "pump" / "pipeline.yaml").read_text()
+    name = text.partition("\n")[0].removeprefix("# yaml-language-server: $schema=")
+    schema = json.loads((tmp_path / "pump" / name).read_text())
+    assert schema == json.loads(call("schema").stdout) == json.loads(call("schema", "--json").stdout)
+    source, _ = load(text, "pipeline.yaml")
+    assert source is not None
+    Draft202012Validator(schema).validate(source.data)

@@ -1,7 +1,7 @@
 """From a pipeline on this machine to the bundle that a device is given.
 
-A `pipeline.yaml` stands for its folder and takes all of it along, hidden files left out. Any other file takes
-what it names and the Python beside it, so that many pipelines can share a folder.
+A `pipeline.yaml` or `pipeline.json` stands for its folder and takes all of it along but for hidden files and
+`tests/`. Any other file takes what it names and the Python beside it: many pipelines can share a folder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from edgeflow_agent.processes.admit import files_of
 from edgeflow_proto.bundle import MAX_BYTES, PIPELINE_FILE, Manifest, make_manifest, sha256
 from edgeflow_proto.pipeline.graph import Graph
 from edgeflow_proto.pipeline.kinds.steps.model import Model
-from edgeflow_tools.pipelines import Checked
+from edgeflow_tools.pipelines import IN_FOLDER, Checked
+
+TESTS = "tests"  # the folder of the author's cases, of no use to a device
 
 
 def bundle(checked: Checked) -> tuple[Manifest, dict[str, bytes]]:
@@ -24,9 +26,11 @@ def bundle(checked: Checked) -> tuple[Manifest, dict[str, bytes]]:
     """
     assert checked.graph is not None
     folder = checked.file.parent
-    if checked.file.name == PIPELINE_FILE:
+    if checked.file.name in IN_FOLDER:
         _check_size(folder)
-        files = files_of(folder)
+        found = files_of(folder)
+        files = {name: found[name] for name in found if not name.startswith(f"{TESTS}/")}
+        files[PIPELINE_FILE] = files.pop(checked.file.name)
     else:
         names = {*_named(checked.graph, folder), *_python(folder)}
         files = {name: (folder / name).read_bytes() for name in sorted(names)}

@@ -19,6 +19,7 @@ from edgeflow_proto.pipeline.problem import Problem
 from edgeflow_tools.terminal import Failure
 
 SUFFIXES = (".yaml", ".yml", ".json")
+IN_FOLDER = (PIPELINE_FILE, "pipeline.json")  # what a folder's pipeline file is called
 
 
 class Checked(NamedTuple):
@@ -32,7 +33,8 @@ class Checked(NamedTuple):
 
 def located(path: Path) -> Path:
     """Return the pipeline file meant by `path`, which is that or its folder; raises Failure."""
-    file = path / PIPELINE_FILE if path.is_dir() else path
+    inside = [path / name for name in IN_FOLDER if (path / name).is_file()]
+    file = inside[0] if inside else path
     if not file.is_file():
         what = f"has no {PIPELINE_FILE}" if path.is_dir() else "no such file"
         raise Failure(f"{path}: {what}")

@@ -2,7 +2,7 @@
 
 YAML 1.2 core scalars only: ``no``, ``on`` and ``1:30`` are plain strings. Duplicate keys, anchors,
 aliases, tags, merge keys, directives, several documents and numbers with a leading zero are errors.
-JSON is read by the same loader, being a subset (but for tabs, with which YAML does not indent).
+JSON is read by the same loader, being a subset but for tabs, with which only a JSON file may be indented.
 Source: YAML 1.2.2, section 10.3 (core schema).
 
 The file may come from anyone, so depth, size and number of values are bounded: parser events are
@@ -36,6 +36,7 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
+_INDENT = re.compile(r"^[ \t]+", re.MULTILINE)
 _STANDARD_TAG = "tag:yaml.org,2002:"
 
 
@@ -65,7 +66,7 @@ def load(text: str | bytes, file: str) -> tuple[Source | None, list[Problem]]:
     """
     reader = _Reader(file)
     try:
-        return reader.source(_decoded(text)), reader.problems
+        return reader.source(_untabbed(_decoded(text))), reader.problems
     except _Unreadable as error:
         stopped = error
     except yaml.reader.ReaderError as error:
@@ -95,6 +96,12 @@ def _decoded(text: str | bytes) -> str:
         line = error.object.count(b"\n", 0, error.start) + 1
         col = error.start - error.object.rfind(b"\n", 0, error.start)
         raise _Unreadable(Place(line, col), f"not UTF-8 text: {error.reason}") from None
+
+
+def _untabbed(text: str) -> str:
+    """Return a JSON text indented with as many spaces as it had tabs; white space there means nothing."""
+    is_json = text.lstrip()[:1] in ("{", "[")
+    return _INDENT.sub(lambda found: " " * len(found[0]), text) if is_json else text
 
 
 def _strange_character(text: str | bytes, error: yaml.reader.ReaderError) -> _Unreadable:

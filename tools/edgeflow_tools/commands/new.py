@@ -11,6 +11,7 @@ from edgeflow_tools.terminal import Failure, emit, json_option, note
 
 STARTER = "starter"  # its folder in this package, and its name in its files
 _FILES = ("pipeline.yaml", "features.py", "README.md")
+_SCHEMA = ".pipeline.schema.json"  # for editors; hidden files are not put on devices
 RECORDING = "recording.csv"
 _RATE_HZ, _SECONDS = 1000, 10
 
@@ -23,6 +24,9 @@ def command(folder: Path, as_json: bool) -> None:
 
     The last part of the path becomes the pipeline's name.
     """
+    import msgspec
+
+    from edgeflow_proto.pipeline.jsonschema import schema
     from edgeflow_proto.pipeline.schema import NAME
 
     if not NAME.fullmatch(folder.name):
@@ -35,6 +39,7 @@ def command(folder: Path, as_json: bool) -> None:
             text = (files("edgeflow_tools") / STARTER / name).read_text(encoding="utf-8")
             (folder / name).write_text(text.replace(STARTER, folder.name), encoding="utf-8")
         (folder / RECORDING).write_text(_recording())
+        (folder / _SCHEMA).write_bytes(msgspec.json.format(msgspec.json.encode(schema()), indent=1))
     except FileExistsError:
         raise Failure(f"{folder} is there already") from None
     except OSError as error:
@@ -43,7 +48,7 @@ def command(folder: Path, as_json: bool) -> None:
 
 
 def _tell(folder: Path, *, as_json: bool) -> None:
-    made = [str(folder / name) for name in (*_FILES, RECORDING)]
+    made = [str(folder / name) for name in (*_FILES, RECORDING, _SCHEMA)]
     if as_json:
         emit({"name": folder.name, "files": made})
     else:

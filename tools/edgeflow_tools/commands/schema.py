@@ -6,14 +6,20 @@ import json
 
 import click
 
+from edgeflow_tools.terminal import emit, json_option
+
 
 @click.command(epilog="Example: edgeflow schema > pipeline.schema.json")
-def command() -> None:
+@json_option
+def command(as_json: bool) -> None:
     """Print the JSON Schema of pipeline files, with all kinds that are installed here.
 
-    A pipeline names it in its first line, for editors that speak the YAML language server's protocol:
-    # yaml-language-server: $schema=pipeline.schema.json
+    Editors complete and check by it where a pipeline's first line says
+    "# yaml-language-server: $schema=pipeline.schema.json"; a pipeline in JSON says it as "$schema".
     """
     from edgeflow_proto.pipeline.jsonschema import schema
 
-    click.echo(json.dumps(schema(), ensure_ascii=False, indent=1))
+    if as_json:
+        emit(schema())
+    else:
+        click.echo(json.dumps(schema(), ensure_ascii=False, indent=1))
