@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import msgspec
 
-CONTROL_ENV = "EDGEFLOW_CONTROL"
-MAX_MESSAGE = 160 << 10
+from edgeflow_agent.core.spawn import CONTROL_ENV, MAX_MESSAGE
+
 MAX_FDS = 250
 _PR_SET_PDEATHSIG = 1
 
@@ -79,15 +79,6 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     return list(fds)
-
-
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Return two connected non-blocking message sockets."""
-    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for sock in (left, right):
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_MESSAGE * 2)
-    return left, right
 
 
 def inherited() -> socket.socket:

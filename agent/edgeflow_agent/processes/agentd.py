@@ -19,10 +19,10 @@ import msgspec
 
 from edgeflow_agent.config import Http, Settings, pipelines_folder
 from edgeflow_agent.core import board as boards
-from edgeflow_agent.core import channel as channels
-from edgeflow_agent.core import clock, footprint, messages, shm
+from edgeflow_agent.core import clock, footprint, messages, shm, spawn
 from edgeflow_agent.core.notice import notice
 from edgeflow_agent.core.reactor import Reactor
+from edgeflow_agent.core.spawn import HeadStart
 from edgeflow_agent.deploy.lifecycle import effective
 from edgeflow_agent.processes.offers import Offers, Trial
 from edgeflow_agent.processes.pipelines import Pipeline, Pipelines
@@ -35,6 +35,7 @@ from edgeflow_agent.table import AGENTD_SLOT, TABLE
 from edgeflow_proto.event import Block
 
 log = logging.getLogger("edgeflow.agentd")
+LINK_S = 0.5
 TURN_S = 0.25
 ALIVE_NS = 60 * 10**9
 JOURNAL = "_agent"  # a name no pipeline can have
@@ -87,9 +88,10 @@ def check_port(http: Http) -> None:
 class Agent:
     """The whole agent, but for what its children do."""
 
-    def __init__(self, settings: Settings, settings_path: Path | None) -> None:
+    def __init__(self, settings: Settings, settings_path: Path | None, head_start: HeadStart) -> None:
         """Open the store; raises AlreadyRunning, PortTaken, StateError, JournalError or OSError."""
         self._settings = settings
+        self._head_start = head_start
         self._settings_path = str(settings_path or "")
         self._store = Path(settings.data)
         self._store.mkdir(parents=True, exist_ok=True)
@@ -113,10 +115,10 @@ class Agent:
         self._board = boards.Board(self._board_fd)
         self._slot = self._board.slot(AGENTD_SLOT)
         self._commits = shm.eventfd()
-        self._posts = channels.pair()
+        self._posts = spawn.pair()
 
     def _compose(self, settings_path: Path | None) -> None:
-        self._supervisor = Supervisor(self._loop, self._board, self._settings.hang)
+        self._supervisor = Supervisor(self._loop, self._board, self._settings.hang, self._head_start)
         self._io = self._child("io", messages.FromIo, self._begin_io, self._heard_io)
         self._link = self._child("link", messages.FromLink, self._begin_link, self._heard_link)
         self._pipelines = Pipelines(
@@ -140,7 +142,7 @@ class Agent:
         self._offers.clean()
         self._tell_start()
         self._supervisor.add(self._io)
-        self._supervisor.add(self._link)
+        self._loop.after(LINK_S if self._offers.deployments else 0.0, self._start_link)
         for name in self._offers.deployments:
             self._deploy(name)
         self._write_run_file()
@@ -148,6 +150,12 @@ class Agent:
         self._loop.after(footprint.SETTLED_S, footprint.trim)
         self._loop.run(self._turn, TURN_S)
         self._shut_down()
+
+    def _start_link(self) -> None:
+        """Start `link`, which is the heaviest to load: what decides comes first."""
+        if not self._stopping:
+            self._supervisor.add(self._link)
+        self._head_start.close()
 
     def _turn(self) -> None:
         self._slot.beat()
@@ -365,11 +373,14 @@ class Agent:
         shm.add(self._commits, 1)
 
 
-def main(settings: Settings, settings_path: Path | None, started: Callable[[], None]) -> None:
+def main(
+    settings: Settings, settings_path: Path | None, started: Callable[[], None], head_start: HeadStart
+) -> None:
     """Run the agent until SIGTERM; `started` is called once it has its store and its port.
 
-    Raises AlreadyRunning, PortTaken, StateError, JournalError or OSError.
+    `head_start` has processes that may have begun to load. Raises AlreadyRunning, PortTaken, StateError,
+    JournalError or OSError.
     """
-    agent = Agent(settings, settings_path)
+    agent = Agent(settings, settings_path, head_start)
     started()
     agent.run()

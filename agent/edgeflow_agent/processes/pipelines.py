@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeflow_agent.config import Settings
-from edgeflow_agent.core import channel as channels
-from edgeflow_agent.core import messages, shm, snapshot
+from edgeflow_agent.core import messages, shm, snapshot, spawn
 from edgeflow_agent.core.board import SLOTS, Board
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.layout import MAX_RING_BYTES, RingSpec
@@ -57,7 +56,7 @@ class Pipeline:
         specs = [ring_spec(graph, name, generation()) for name in graph.inputs]
         self.rings = [Ring(spec) for spec in specs]
         self.snapshots = snapshot.create()
-        self.effects = channels.pair()
+        self.effects = spawn.pair()
         return graph
 
     def close(self) -> None:

@@ -7,17 +7,16 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
-from edgeflow_agent.core import channel as channels
 from edgeflow_agent.core.board import Board, Slot
 from edgeflow_agent.core.channel import Channel, Closed
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.reactor import Reactor
+from edgeflow_agent.core.spawn import HeadStart
 from edgeflow_agent.deploy.lifecycle import backoff_ns
 from edgeflow_agent.table import Row
 
@@ -84,8 +83,9 @@ class Child:
 class Supervisor:
     """All children."""
 
-    def __init__(self, loop: Reactor, board: Board, hang_ns: int) -> None:
+    def __init__(self, loop: Reactor, board: Board, hang_ns: int, head_start: HeadStart) -> None:
         self._loop = loop
+        self._head_start = head_start
         self._board = board
         self._hang_ns = hang_ns
         self.children: list[Child] = []
@@ -139,20 +139,12 @@ class Supervisor:
             signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 
     def _start(self, child: Child) -> None:
-        ours, theirs = channels.pair()
-        environment = {**os.environ, channels.CONTROL_ENV: f"{theirs.fileno()}:{os.getpid()}"}
         child.due, child.hung, child.kill_at, child.started = 0, False, 0, boottime_ns()
-        child.process = subprocess.Popen(
-            [sys.executable, "-m", child.row.module],
-            env=environment,
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        child.channel = Channel(ours, child.types)
+        child.process, sock = self._head_start.take(child.row.module)
+        child.channel = Channel(sock, child.types)
         child.pidfd = os.pidfd_open(child.process.pid)
         self._loop.watch(child.pidfd, lambda: self._ended(child))
-        self._loop.watch(ours.fileno(), lambda: self._hear(child))
+        self._loop.watch(sock.fileno(), lambda: self._hear(child))
         child.begin()
 
     def _hear(self, child: Child) -> None:

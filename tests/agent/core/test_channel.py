@@ -7,16 +7,17 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from edgeflow_agent.core import channel, shm
-from edgeflow_agent.core.channel import CONTROL_ENV, MAX_FDS, Channel, Closed
+from edgeflow_agent.core import channel, shm, spawn
+from edgeflow_agent.core.channel import MAX_FDS, Channel, Closed
 from edgeflow_agent.core.messages import FromLink, Offer, Stop, ToIo, Withdraw
+from edgeflow_agent.core.spawn import CONTROL_ENV
 
 Ends = tuple[Channel, Channel]
 
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
-    left, right = channel.pair()
+    left, right = spawn.pair()
     with left, right:
         yield Channel(left, ToIo), Channel(right, FromLink)
 

@@ -18,8 +18,7 @@ import numpy.typing as npt
 from paho.mqtt import client as mqtt
 
 from edgeflow_agent.core import board as boards
-from edgeflow_agent.core import channel as channels
-from edgeflow_agent.core import messages, shm, snapshot
+from edgeflow_agent.core import messages, shm, snapshot, spawn
 from edgeflow_agent.core.channel import Channel, Closed
 from edgeflow_agent.core.layout import RingSpec
 from edgeflow_agent.core.ring import KEY_MASK, RingReader
@@ -111,7 +110,7 @@ class AgentdStandIn:
         self.files = folder / "files"
         self.board_fd = boards.create()
         self.slot = boards.Board(self.board_fd).slot(1)
-        self.posts = channels.pair()
+        self.posts = spawn.pair()
         self.link = Channel(self.posts[1], messages.Posted)
         self.pipelines: dict[str, Pipeline] = {}
         self.ever: list[Pipeline] = []
@@ -125,8 +124,8 @@ class AgentdStandIn:
 
     def start(self) -> AgentdStandIn:
         """Start `io`, and attach every pipeline to it."""
-        ours, theirs = channels.pair()
-        environment = {**os.environ, channels.CONTROL_ENV: f"{theirs.fileno()}:{os.getpid()}"}
+        ours, theirs = spawn.pair()
+        environment = {**os.environ, spawn.CONTROL_ENV: f"{theirs.fileno()}:{os.getpid()}"}
         with (self.folder / "io.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "edgeflow_agent.processes.io"], env=environment,
@@ -158,7 +157,7 @@ class AgentdStandIn:
             (folder / name).write_bytes(data)
         (folder / MANIFEST_FILE).write_bytes(make_manifest(graph.name, content, {}).encode())
         rings = {name: self._ring(graph, name) for name in graph.inputs}
-        pipeline = Pipeline(graph.name, folder, graph, rings, snapshot.create(), channels.pair())
+        pipeline = Pipeline(graph.name, folder, graph, rings, snapshot.create(), spawn.pair())
         self.pipelines[graph.name] = pipeline
         self.ever.append(pipeline)
         if self.process is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeflow_agent.core import channel
+from edgeflow_agent.core import spawn
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.board import Board, create
 from edgeflow_agent.core.channel import Channel
@@ -62,7 +62,7 @@ def test_events_say_the_word(graph: Graph, came: dict[str, Batch]) -> None:
 
 @pytest.fixture
 def sockets() -> Iterator[tuple[int, Channel]]:
-    here, there = channel.pair()
+    here, there = spawn.pair()
     with there:
         yield here.detach(), Channel(there, Effect)
 

@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 import httpx
 
 from edgeflow_agent.core import board as boards
-from edgeflow_agent.core import channel as channels
-from edgeflow_agent.core import clock, messages, shm
+from edgeflow_agent.core import clock, messages, shm, spawn
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.store.journal import Journal
 from edgeflow_proto.event import Block, Clock, Column
@@ -63,7 +62,7 @@ class AgentdStandIn:
         self.board_fd = boards.create()
         self.board = boards.Board(self.board_fd)
         self.commits = shm.eventfd()
-        self.io_sock, self.link_sock = channels.pair()
+        self.io_sock, self.link_sock = spawn.pair()
         self.io = Channel(self.io_sock, messages.Post)
         self.journals: dict[str, Journal] = {}
         self.control: Channel | None = None
@@ -80,8 +79,8 @@ class AgentdStandIn:
         text = f"device: {self.device}\nfleet: test\ndata: {self.store}\nhttp: {{port: {self.port}}}\n{relay}"
         self.settings.write_text(text)
         (self.store / "run" / "link.json").unlink(missing_ok=True)
-        ours, theirs = channels.pair()
-        environment = {**os.environ, channels.CONTROL_ENV: f"{theirs.fileno()}:{os.getpid()}"}
+        ours, theirs = spawn.pair()
+        environment = {**os.environ, spawn.CONTROL_ENV: f"{theirs.fileno()}:{os.getpid()}"}
         command = [sys.executable, "-m", "edgeflow_agent.processes.link"]
         self.process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
         theirs.close()
