@@ -60,6 +60,15 @@ class StepContext:
         return next(iter(self.upstreams.values()))
 
 
+class PartlyFailedError(Exception):
+    """Of rows brought together, a step failed on `rows`; `made` is of the others. Its cause says why."""
+
+    def __init__(self, made: dict[str, Batch], rows: Batch) -> None:
+        super().__init__(f"failed on {len(rows)} rows")
+        self.made = made
+        self.rows = rows
+
+
 class Operator:
     """A step at work. Called with all rows available, in order; gives rows per port.
 
@@ -80,7 +89,8 @@ class Operator:
         """Take rows of every source at once, for a step that reads several.
 
         All rows of a source of times before its `until` have been there, and of a `prompt` one all behind
-        which stand no later rows than those that have been there.
+        which stand no later rows than those that have been there. Raises PartlyFailedError where it could
+        do some of the rows, each by itself; whatever else it raises costs all of them.
         """
         (batch,) = batches
         return self(batch) if batch is not None and len(batch) else {}

@@ -105,10 +105,11 @@ class Matching(Meeting):
     def _settle(self, until: Sequence[int]) -> Batch | None:
         others = min(until[1:])
         rows, place = self._waiting[0].take(others)
-        made = None if rows is None else self._matched(rows, place)
-        for waiting, keyed in zip(self._waiting[1:], self._keyed[1:], strict=True):
-            waiting.forget(min(others, until[0]), keyed=keyed)
-        return made
+        try:
+            return None if rows is None else self._matched(rows, place)
+        finally:
+            for waiting, keyed in zip(self._waiting[1:], self._keyed[1:], strict=True):
+                waiting.forget(min(others, until[0]), keyed=keyed)
 
     def _matched(self, rows: Batch, place: Int64s) -> Batch:
         partners = [self._partners(index, rows, place) for index in range(1, len(self._waiting))]

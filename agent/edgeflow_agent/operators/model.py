@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgeflow_agent.core.batch import Batch, Keys, Values
-from edgeflow_agent.core.ports import Feeds, ModelError, ModelSetup, Operator, StepContext
+from edgeflow_agent.core.batch import Batch, Keys, Values, concatenated
+from edgeflow_agent.core.ports import Feeds, ModelError, ModelSetup, Operator, PartlyFailedError, StepContext
 from edgeflow_agent.operators.meeting import Matching, Partners, all_found
 from edgeflow_agent.operators.tensors import Columns, Fed, Given, constant, zeros
 from edgeflow_proto.bundle import Tensor
@@ -134,7 +134,31 @@ class Beside(Matching):
             return rows
         sources = [rows.values]
         sources += [other.values[which[found]] for other, which in partners if other is not None]
-        return rows.having(*self._step.infer(rows.key, sources))
+        try:
+            return rows.having(*self._step.infer(rows.key, sources))
+        except (ValueError, RuntimeError):
+            if not self._step.stateless:
+                raise
+            return self._one_by_one(rows, sources)
+
+    def _one_by_one(self, rows: Batch, sources: list[Values]) -> Batch:
+        """Return what is made of rows, each by itself; raises PartlyFailedError for those it fails on."""
+        kept: list[Batch] = []
+        fatal: list[int] = []
+        newest: Exception | None = None
+        for index in range(len(rows)):
+            row = slice(index, index + 1)
+            try:
+                made = self._step.infer(rows.key[row], [values[row] for values in sources])
+                kept.append(rows.take(row).having(*made))
+            except (ValueError, RuntimeError) as error:
+                newest = error
+                fatal.append(index)
+        if not fatal:
+            return concatenated(kept)
+        raise PartlyFailedError(
+            {"": concatenated(kept)} if kept else {}, rows.take(np.array(fatal))
+        ) from newest
 
     def gap(self) -> None:
         """State that is carried begins with zero."""

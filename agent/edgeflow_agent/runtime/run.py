@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch, concatenated
+from edgeflow_agent.core.ports import PartlyFailedError
 from edgeflow_agent.runtime.plan import Plan, PlannedStep
 
 _ARRAY = 1  # msgpack extension type: dtype, shape and bytes of an array
@@ -108,6 +109,9 @@ class Runtime:
         given = [batch for batch in batches if batch is not None]
         try:
             result = step.operator.meet(batches, [self._come(inputs) for inputs in step.sources.values()])
+        except PartlyFailedError as error:
+            result = error.made
+            self._tell(step, cast(Exception, error.__cause__), error.rows)
         except Exception as error:
             step.operator.gap()
             result = {}

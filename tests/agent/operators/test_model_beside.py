@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,20 @@ CARRIED = """
 """
 finite = st.floats(-100, 100, width=32, allow_subnormal=False)  # XNNPACK takes those for zero
 brief = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+
+
+@dataclass
+class Told:
+    """An observer that notes the rows a step failed on."""
+
+    failures: list[tuple[str, str, list[int]]] = field(default_factory=list)
+
+    def ran(self, step: str, rows: int, ns: int) -> None:
+        pass
+
+    def failed(self, step: str, error: Exception, rows: Batch) -> None:
+        numbers = (rows.span[:, 1] - FIRST).tolist()
+        self.failures.append((step, f"{type(error).__name__}: {error}", numbers))
 
 
 def runtime(folder: Path, steps: str) -> Runtime:
@@ -111,6 +126,28 @@ def test_state_is_carried_beside_them(tmp_path: Path, batch: Batch, sizes: list[
     assert (0 if out is None else len(out)) == len(wanted)
     if out is not None:
         np.testing.assert_array_equal(out.values, wanted)
+
+
+@given(batch=keyed(), sizes=sizes)
+@brief
+def test_only_rows_that_a_model_fails_on_are_lost(tmp_path: Path, batch: Batch, sizes: list[int]) -> None:
+    a, b, total = (Tensor(name, "int8", (1, 2), 1.0) for name in ("a", "b", "total"))
+    added(tmp_path / "m.tflite", a, b, total)
+    out = came(tmp_path, PAIR, batch, sizes)
+    sound = ~np.isnan(batch.values).any(axis=1)
+    wanted = [[partner, row] for row, partner in expected(batch) if sound[row] and sound[partner]]
+    assert (0 if out is None else len(out)) == len(wanted)
+    if out is not None:
+        assert (out.span - FIRST).tolist() == wanted
+
+
+def test_rows_that_a_model_fails_on_are_told_each_once(tmp_path: Path) -> None:
+    a, b, total = (Tensor(name, "int8", (1, 2), 1.0) for name in ("a", "b", "total"))
+    added(tmp_path / "m.tflite", a, b, total)
+    told = Told()
+    values = np.float32([[1, 2], [0, np.nan], [0, 3], [np.nan, 4], [2, 5]])
+    pipeline(tmp_path, HEAD + PAIR + TAIL, told).push("in", rows(values))
+    assert told.failures == [("score", "ValueError: NaN has no quantised form", [1, 3])]
 
 
 def test_after_a_gap_state_begins_anew(tmp_path: Path) -> None:
