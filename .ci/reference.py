@@ -20,7 +20,7 @@ import msgspec
 
 from edgeflow_proto.pipeline.jsonschema import schema
 from edgeflow_proto.pipeline.kinds.base import Handling, Intake, Kind, Role, kinds
-from edgeflow_proto.pipeline.units import Duration, Extent, Frequency
+from edgeflow_proto.pipeline.units import Duration, Extent, Frequency, Size
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "pipelines.md"
@@ -30,7 +30,7 @@ BEGIN, END = "<!-- reference: begin (make reference) -->", "<!-- reference: end 
 ROLES: dict[Role, str] = {"input": "Inputs", "decoder": "Decoders", "step": "Steps", "output": "Outputs"}
 WORDS = {
     bool: "true or false", int: "whole number", float: "number", str: "text", Any: "anything",
-    Duration: "duration", Extent: "rows or duration", Frequency: "rate",
+    Duration: "duration", Extent: "rows or duration", Frequency: "rate", Size: "size",
     list: "list", tuple: "list", dict: "mapping",
 }  # fmt: skip
 
@@ -126,8 +126,8 @@ def said(value: Any) -> str:
             return ""
         case bool():
             return f"`{str(value).lower()}`"
-        case Duration():
-            return f"`{duration(value)}`"
+        case Duration() | Size():
+            return f"`{duration(value) if isinstance(value, Duration) else size(value)}`"
         case Extent():
             return f"`{value.rows} rows`" if value.rows else f"`{duration(value.ns or 0)}`"
         case list() | dict() | tuple() if not value:
@@ -139,6 +139,12 @@ def duration(ns: int) -> str:
     """Return nanoseconds with the largest unit that leaves a whole number."""
     units = (("h", 3600 * 10**9), ("min", 60 * 10**9), ("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))
     return next(f"{ns // size}{unit}" for unit, size in units if ns % size == 0)
+
+
+def size(count: int) -> str:
+    """Return bytes with the largest unit that leaves a whole number."""
+    units = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("B", 1))
+    return next(f"{count // amount} {unit}" for unit, amount in units if count % amount == 0)
 
 
 def example(role: Role, name: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from edgeflow_proto.pipeline import units
-from edgeflow_proto.pipeline.units import Duration, Extent, Frequency
+from edgeflow_proto.pipeline.units import Duration, Extent, Frequency, Size
 
 
 @pytest.mark.parametrize(
@@ -23,12 +24,14 @@ from edgeflow_proto.pipeline.units import Duration, Extent, Frequency
         (Extent, 256, Extent(rows=256)), (Extent, "3 rows", Extent(rows=3)),
         (Extent, "1 row", Extent(rows=1)),
         (Extent, "2s", Extent(ns=2 * 10**9)),
+        (Size, "10 MB", 10**7), (Size, "512KiB", 1 << 19), (Size, "1.5 kB", 1500),
     ],
 )  # fmt: skip
 def test_quantities_are_read(kind: type, text: Any, value: Any) -> None:
     read = units.decode(kind, text)
     assert read == value
     assert isinstance(read, kind)
+    Draft202012Validator(kind.written).validate(text)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,10 @@ def test_quantities_are_read(kind: type, text: Any, value: Any) -> None:
         (Frequency, "5 khz", "expected a rate such as 100 Hz or 1 kHz, not '5 khz'"),
         (Frequency, "1e308 kHz", "1e308 kHz is out of range: 1e-06 to 1e+09 Hz"),
         (Frequency, "1e-300 Hz", "1e-300 Hz is out of range: 1e-06 to 1e+09 Hz"),
+        (Size, "10 Mb", "expected a size such as 10 MB or 512 KiB, not '10 Mb'"),
+        (Size, 10, "expected a size such as 10 MB or 512 KiB, with its unit, not 10"),
+        (Size, "-1 B", "expected a size such as 10 MB or 512 KiB, not '-1 B'"),
+        (Size, "1e30 GB", "1e30 GB is too large"),
         (Extent, 0, "expected 1 to 1e+12 whole rows, not 0"),
         (Extent, "1.5 rows", "expected 1 to 1e+12 whole rows, not '1.5 rows'"),
         (Extent, "1e999 rows", "expected 1 to 1e+12 whole rows, not '1e999 rows'"),
@@ -64,7 +71,9 @@ def test_anything_else_is_refused_in_plain_words(kind: type, text: Any, what: st
     assert str(raised.value) == what
 
 
-@given(st.sampled_from([Duration, Frequency, Extent]), st.text(max_size=30) | st.floats() | st.integers())
+@given(
+    st.sampled_from([Duration, Frequency, Extent, Size]), st.text(max_size=30) | st.floats() | st.integers()
+)
 def test_nothing_but_a_value_error_is_raised(kind: type, value: Any) -> None:
     try:
         read = units.decode(kind, value)
@@ -77,7 +86,7 @@ def test_nothing_but_a_value_error_is_raised(kind: type, value: Any) -> None:
     st.from_regex(r"[0-9]{1,400}(\.[0-9]*)?([eE][-+]?[0-9]{1,6})? ?(ns|us|s|h|Hz|kHz|rows)", fullmatch=True)
 )
 def test_no_number_overflows(text: str) -> None:
-    for kind in (Duration, Frequency, Extent):
+    for kind in (Duration, Frequency, Extent, Size):
         with contextlib.suppress(ValueError):
             assert units.decode(kind, text) is not None
 

@@ -37,6 +37,11 @@ class Account:
         self._slot.counter(labelled("effects_dropped_total", **self._labels, reason=reason)).add(count)
         self._log.note(reason, detail, boottime_ns(), count)
 
+    def removed(self, name: str) -> None:
+        """Count an old file that made room for new rows."""
+        self._slot.counter(labelled("effects_files_removed_total", **self._labels)).add()
+        log.info("%s: outputs.%s: removed the oldest file %s", *self._labels.values(), name)
+
     def turn(self, now: int) -> None:
         """Write the log lines that are due."""
         self._log.turn(now)

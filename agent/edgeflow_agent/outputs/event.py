@@ -55,8 +55,13 @@ class EventOutput:
         if batch.columns is None:
             yield _column("values", batch.values)
             return
-        for name in self._options.data or batch.columns:
-            yield _column(name, batch.column(name), self._codes.get(name, ()))
+        for name, column in carried(self._options.chosen, batch.columns).items():
+            yield _column(name, batch.column(column), self._codes.get(column, ()))
+
+
+def carried(chosen: dict[str, str] | None, columns: Sequence[str]) -> dict[str, str]:
+    """Return what an output carries of rows of these columns, name → column: all where none is chosen."""
+    return {name: name for name in columns} if chosen is None else chosen
 
 
 def _column(name: str, values: Values, codes: Sequence[str] = ()) -> Column:

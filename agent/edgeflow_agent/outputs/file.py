@@ -2,6 +2,9 @@
 
 Lines are whole. What a full disk cuts short is taken back and counted, and writing goes on when there is
 room; a line that a power cut left unfinished is ended before the next one.
+
+A file that is full is put aside under the next number, so that names never change their meaning: the lowest
+number is the oldest. A crash between putting aside and removing leaves one file too many until the next time.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +35,15 @@ class FileOutput(Output):
         self._account = context.account
         self._path = context.folder / options.path
         self._csv = options.path.endswith(".csv")
+        self._largest, self._keep = options.rotate, options.keep
         self._rows: list[EffectRow] = []
         self._columns: list[str] = []
+        self._begin = 0  # bytes before the first row
         self._fd = -1
+
+    @property
+    def _size(self) -> int:
+        return os.fstat(self._fd).st_size  # not counted along: others may cut the file short
 
     @property
     def idle(self) -> bool:  # type: ignore[override]
@@ -49,27 +59,34 @@ class FileOutput(Output):
         rows, self._rows = self._rows, []
         if rows:
             offset = clock.now().offset_ns
+            written = 0
             try:
-                self._write(rows, offset)
-                self._account.done(len(rows))
+                for count in self._write(rows, offset):
+                    written += count
             except OSError as error:
-                self._account.dropped("disk", f"{self._path.name}: {error}", len(rows))
+                self._account.dropped("disk", f"{self._path.name}: {error}", len(rows) - written)
                 self._close()
+            self._account.done(written)
         self._account.turn(now)
 
-    def _write(self, rows: list[EffectRow], offset: int) -> None:
+    def _write(self, rows: list[EffectRow], offset: int) -> Iterator[int]:
+        """Append rows, as many at once as fit into a file; yields how many, raises OSError."""
         columns = ["time", "key", *rows[0].data]
         gone = self._fd >= 0 and os.fstat(self._fd).st_nlink == 0  # someone took the file away
         if self._fd < 0 or gone or (self._csv and columns != self._columns):
             self._open(columns)
         records = ({"time": wall_time(row.t + offset), "key": row.key, **row.data} for row in rows)
-        self._append(self._lines(records) if self._csv else b"".join(map(_json_line, records)))
-
-    def _lines(self, records: Iterable[dict[str, Any]]) -> bytes:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, extrasaction="ignore", lineterminator="\n")
-        writer.writerows({name: _cell(value) for name, value in record.items()} for record in records)
-        return text.getvalue().encode()
+        lines = [_csv_line(record.values()) if self._csv else _json_line(record) for record in records]
+        while lines:
+            count = _fitting(lines, self._largest - self._size)
+            if count == 0 and self._size > self._begin:
+                self._put_aside()
+                self._open(columns)
+                count = _fitting(lines, self._largest - self._size)
+            count = max(1, count)  # a line that fits into no file has one for itself
+            self._append(b"".join(lines[:count]))
+            yield count
+            del lines[:count]
 
     def _append(self, data: bytes) -> None:
         """Append all of it or nothing; raises OSError."""
@@ -86,16 +103,25 @@ class FileOutput(Output):
         """Open the file at its end; a csv file of other columns is put aside. Raises OSError."""
         self._close()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        header = ",".join(columns).encode() + b"\n"
+        header = _csv_line(columns)
         if self._csv and not _begins_with(self._path, header):
-            self._path.rename(_free_name(self._path))
+            self._put_aside()
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        size = os.fstat(self._fd).st_size
+        self._columns = columns
+        self._begin = len(header) if self._csv else 0
+        size = self._size
         if self._csv and not size:
             self._append(header)
         elif size and os.pread(self._fd, 1, size - 1) != b"\n":
             self._append(b"\n")
-        self._columns = columns
+
+    def _put_aside(self) -> None:
+        """Give the file the next number, and remove the oldest beyond what is kept; raises OSError."""
+        aside = _numbered(self._path)
+        self._path.rename(self._path.with_name(_name(self._path, max(aside, default=0) + 1)))
+        for number in sorted(aside)[: max(0, len(aside) + 1 - self._keep)]:
+            aside[number].unlink()
+            self._account.removed(aside[number].name)
 
     def _close(self) -> None:
         if self._fd >= 0:
@@ -118,11 +144,30 @@ def _begins_with(path: Path, header: bytes) -> bool:
     return first in (b"", header)
 
 
-def _free_name(path: Path) -> Path:
-    count = 1
-    while (free := path.with_name(f"{path.stem}.{count}{path.suffix}")).exists():
-        count += 1
-    return free
+def _numbered(path: Path) -> dict[int, Path]:
+    """Return the files put aside, by number."""
+    name = re.compile(re.escape(path.stem) + r"\.([1-9][0-9]{0,9})" + re.escape(path.suffix))
+    found = ((name.fullmatch(other.name), other) for other in path.parent.iterdir())
+    return {int(match[1]): other for match, other in found if match is not None}
+
+
+def _name(path: Path, number: int) -> str:
+    return f"{path.stem}.{number}{path.suffix}"
+
+
+def _fitting(lines: Sequence[bytes], room: int) -> int:
+    """Return how many of the first lines take no more than `room` bytes."""
+    for count, line in enumerate(lines):
+        room -= len(line)
+        if room < 0:
+            return count
+    return len(lines)
+
+
+def _csv_line(values: Iterable[Any]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(map(_cell, values))
+    return text.getvalue().encode()
 
 
 def _cell(value: Any) -> Any:

@@ -113,6 +113,5 @@ def payload_of(options: Mqtt, row: EffectRow) -> bytes:
         if row.key:
             content = {"key": row.key, **content}
     else:
-        columns = {name: row.data[name] for name in options.data or () if name in row.data}
-        content = {**(options.payload or {}), **columns}
+        content = {**(options.payload or {}), **(row.data if options.data is not None else {})}
     return msgspec.json.encode(content)

@@ -11,7 +11,7 @@ from edgeflow_agent.core.batch import Batch, Values
 from edgeflow_agent.core.board import Slot, labelled
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.core.messages import Effect, EffectRow
-from edgeflow_agent.outputs.event import words
+from edgeflow_agent.outputs.event import carried, words
 from edgeflow_proto.pipeline.graph import Graph
 
 ROWS_PER_MESSAGE = 64
@@ -24,29 +24,19 @@ class EffectSender:
     def __init__(self, graph: Graph, fd: int, slot: Slot) -> None:
         self._channel = Channel(socket.socket(fileno=fd), Effect)
         self._marks = {name: index for index, name in enumerate(graph.outputs)}
-        self._columns = {name: getattr(node.options, "data", None) for name, node in graph.outputs.items()}
+        self._chosen = {name: getattr(node.options, "chosen", None) for name, node in graph.outputs.items()}
         self._codes = {name: graph.flows[node.source].codes for name, node in graph.outputs.items()}
         self._waiting: deque[Effect] = deque()
         self._slot = slot
 
     def send(self, output: str, batch: Batch, key_name: Callable[[int], str]) -> None:
         """Hand rows over, in order, behind whatever still waits."""
-        rows = list(_rows(batch, self._cells(output, batch), key_name))
+        rows = list(_rows(batch, cells(batch, self._chosen[output], self._codes[output]), key_name))
         for start in range(0, len(rows), ROWS_PER_MESSAGE):
             self._waiting.append(
                 Effect(output, self._marks[output], tuple(rows[start : start + ROWS_PER_MESSAGE]))
             )
         self.flush()
-
-    def _cells(self, output: str, batch: Batch) -> dict[str, list[Any]]:
-        """Return what each row says, by column."""
-        if batch.columns is None:
-            return {"values": batch.values.tolist()}
-        codes = self._codes[output]
-        return {
-            name: _spelled(batch.column(name), codes.get(name, ()))
-            for name in self._columns[output] or batch.columns
-        }
 
     def flush(self) -> None:
         """Send what waits, as far as `io` takes it; the oldest go when too many wait."""
@@ -56,6 +46,16 @@ class EffectSender:
             dropped = self._waiting.popleft()
             name = labelled("effects_dropped_total", output=dropped.output, reason="full")
             self._slot.counter(name).add(len(dropped.rows))
+
+
+def cells(
+    batch: Batch, chosen: dict[str, str] | None, codes: Mapping[str, Sequence[str]]
+) -> dict[str, list[Any]]:
+    """Return what each row says, by the name it goes by: the chosen columns (name → column), else all."""
+    if batch.columns is None:
+        return {"values": batch.values.tolist()}
+    names = carried(chosen, batch.columns)
+    return {name: _spelled(batch.column(column), codes.get(column, ())) for name, column in names.items()}
 
 
 def _spelled(values: Values, codes: Sequence[str]) -> list[Any]:

@@ -29,6 +29,7 @@ _HELP = {
     "decision_us": "From a row's arrival to the decision, in microseconds.",
     "effects_done_total": "Effects carried out.",
     "effects_dropped_total": "Effects not carried out, by reason.",
+    "effects_files_removed_total": "Files of file outputs removed to make room for new rows.",
     "events_dropped_total": "Events given up because the disk refused them for too long.",
     "events_total": "Events decided.",
     "gaps_total": "Interruptions after which rows may be missing.",

@@ -16,6 +16,7 @@ _LONGEST = 40  # characters; none needs more
 _TIME = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
 _FREQUENCY = {"mHz": 1e-3, "Hz": 1.0, "kHz": 1e3, "MHz": 1e6}
 _ROWS = {"row": 1, "rows": 1}
+_SIZE = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 _LONGEST_NS = (1 << 63) - 1  # what fits the int64 times of rows: 292 years
@@ -66,6 +67,23 @@ class Frequency(float):
         if not _RATES[0] <= hertz <= _RATES[1]:
             raise ValueError(f"{value} is out of range: {_RATES[0]:g} to {_RATES[1]:g} Hz")
         return cls(hertz)
+
+
+class Size(int):
+    """An amount of data in bytes; written ``10 MB``, ``512 KiB``."""
+
+    written: ClassVar[dict[str, Any]] = _written(_SIZE, "10 MB")
+
+    @classmethod
+    def parse(cls, value: Any) -> Size:
+        """Read a size; raises ValueError saying what a size looks like."""
+        expected = "a size such as 10 MB or 512 KiB"
+        size = _amount(value, _SIZE, expected)
+        if size is None or size < 0:
+            raise _unexpected(value, expected)
+        if size >= 1 << 63:
+            raise ValueError(f"{value} is too large")
+        return cls(round(size))
 
 
 class Extent:

@@ -15,16 +15,19 @@ from edgeflow_agent.core.messages import EffectRow
 from edgeflow_agent.outputs.base import Account, OutputContext
 from edgeflow_agent.outputs.file import FileOutput
 from edgeflow_proto.pipeline.kinds.outputs import File
+from edgeflow_proto.pipeline.units import Size
 
 
 class Written:
     """A file output over a board of its own."""
 
-    def __init__(self, folder: Path, path: str) -> None:
+    def __init__(self, folder: Path, path: str, **options: Any) -> None:
         self.path = folder / path
         self.slot = board.Board(board.create()).slot(1)
         account = Account("p", "o", self.slot)
-        self.output = FileOutput(File(path=path), OutputContext("p", "o", folder, account, lambda name: None))  # type: ignore[arg-type,return-value]
+        self.output = FileOutput(
+            File(path=path, **options), OutputContext("p", "o", folder, account, lambda name: None)
+        )  # type: ignore[arg-type,return-value]
 
     def rows(self, *values: dict[str, Any]) -> None:
         """Carry out rows in one turn."""
@@ -116,3 +119,47 @@ def test_a_file_that_is_taken_away_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "rotated.csv").unlink()
     written.rows({"x": 3})
     assert [row["x"] for row in written.csv()] == ["3"]
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+@pytest.mark.parametrize("turns", [1, 4, 100])
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_full_file_is_put_aside_and_the_oldest_go(tmp_path: Path, ending: str, turns: int) -> None:
+    written = Written(tmp_path, f"log.{ending}", rotate=Size(4096), keep=3)
+    count = 400
+    for first in range(0, count, count // turns):
+        written.rows(*({"x": number} for number in range(first, first + count // turns)))
+    numbers = sorted(int(path.name.split(".")[1]) for path in tmp_path.glob(f"log.*.{ending}"))
+    assert len(numbers) == 3
+    files = [*(tmp_path / f"log.{number}.{ending}" for number in numbers), written.path]
+    assert all(3900 < path.stat().st_size <= 4096 for path in files[:-1])
+    if ending == "csv":
+        found = [int(line.rpartition(",")[2]) for path in files for line in lines(path)[1:]]
+        assert {lines(path)[0] for path in files} == {"time,key,x"}
+    else:
+        found = [json.loads(line)["x"] for path in files for line in lines(path)]
+    assert found == [*range(found[0], count)]
+    assert written.count("effects_files_removed_total") == numbers[-1] - 3
+    assert written.count("effects_done_total") == count
+
+
+def test_a_line_that_fits_into_no_file_has_one_for_itself(tmp_path: Path) -> None:
+    written = Written(tmp_path, "log.jsonl", rotate=Size(4096))
+    written.rows({"x": 1}, {"x": [0.5] * 2000}, {"x": 2})
+    assert [len(lines(path)) for path in sorted(tmp_path.iterdir())] == [1, 1, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.1.jsonl", "log.2.jsonl", "log.jsonl"]
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    for name in ("log.old.jsonl", "log.01.jsonl", "other.1.jsonl", "log.1.csv"):
+        (tmp_path / name).write_text("mine")
+    written = Written(tmp_path, "log.jsonl", rotate=Size(4096), keep=1)
+    for number in range(200):
+        written.rows({"x": number})
+    assert [path.name for path in sorted(tmp_path.iterdir()) if path.read_text() != "mine"][1:] == [
+        "log.jsonl"
+    ]
+    assert len([path for path in tmp_path.iterdir() if path.read_text() == "mine"]) == 4

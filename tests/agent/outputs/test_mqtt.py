@@ -65,8 +65,8 @@ class Sent:
     ("options", "expected"),
     [
         ({"payload": {"cmd": "stop"}}, {"cmd": "stop"}),
-        ({"payload": {"cmd": "stop"}, "data": ["x"]}, {"cmd": "stop", "x": 1.5}),
-        ({"data": ["y"]}, {"y": None}),
+        ({"payload": {"cmd": "stop"}, "data": ["x", "y"]}, {"cmd": "stop", "x": 1.5, "y": None}),
+        ({"data": ["x", "y"]}, {"x": 1.5, "y": None}),
     ],
 )
 def test_the_payload_is_what_the_pipeline_says(options: dict[str, Any], expected: Any) -> None:

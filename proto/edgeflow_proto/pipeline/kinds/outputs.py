@@ -1,21 +1,53 @@
-"""Output kinds: what is made of rows at the ends of the graph."""
+"""Output kinds: what is made of rows at the ends of the graph.
+
+All choose what they carry alike: `data` names columns, in a list, or in a mapping from what they are to be
+called (``data: {score: autoencoder_0}``); without it all columns go along.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any, ClassVar, Literal
 
 from edgeflow_proto.bundle import check_file_name
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.kinds.base import Context, OutputKind, check_format, need_columns
 from edgeflow_proto.pipeline.problem import Mistake
-from edgeflow_proto.pipeline.units import Duration
+from edgeflow_proto.pipeline.units import Duration, Size
 
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CAPTURE = re.compile(r"\{(\w*)\}")
+_OWN = ("time", "key")  # what lines say of a row besides its columns
+MAX_KEPT = 1000
+MIN_ROTATE = 4096
 
 
-class Event(OutputKind, frozen=True, kw_only=True):
+class Carrying(OutputKind, frozen=True, kw_only=True):
+    """Base of outputs that carry columns."""
+
+    data: list[str] | dict[str, str] | None = None
+
+    @property
+    def chosen(self) -> dict[str, str] | None:
+        """What is carried: name → column; ``None`` for all columns by their own names."""
+        return self.data if isinstance(self.data, dict | None) else {name: name for name in self.data}
+
+    def check(self, upstream: Flow, context: Context) -> None:
+        """The columns exist."""
+        if self.chosen is not None:
+            need_columns(upstream, tuple(self.chosen.values()), "data")
+
+    def check_names(self, upstream: Flow, taken: Collection[str] = _OWN) -> None:
+        """Raise Mistake where a column would stand beside something else of the same name."""
+        names = self.chosen if self.chosen is not None else upstream.columns
+        for name in names or ():
+            if name in taken:
+                hint = "call it otherwise: data: {other: column}"
+                raise Mistake(f"each line has a '{name}' of its own", option="data", hint=hint)
+
+
+class Event(Carrying, frozen=True, kw_only=True):
     """An event in the journal per row, in CloudEvents form.
 
     `data` names the columns it carries (all by default); `type` is ``<pipeline>.<output>`` unless said.
@@ -25,7 +57,6 @@ class Event(OutputKind, frozen=True, kw_only=True):
     effect: ClassVar[bool] = False
     type: str | None = None
     severity: Literal["info", "warning", "error", "critical"] = "info"
-    data: list[str] | None = None
 
     def check(self, upstream: Flow, context: Context) -> None:
         """The type must be a plain word and the columns exist."""
@@ -33,11 +64,10 @@ class Event(OutputKind, frozen=True, kw_only=True):
             raise Mistake(f"not an event type: {self.type!r}", option="type", hint="letters, digits, . _ -")
         if self.type is not None and self.type.startswith("edgeflow."):
             raise Mistake("types that begin with 'edgeflow.' are EdgeFlow's own", option="type")
-        if self.data:
-            need_columns(upstream, tuple(self.data), "data")
+        Carrying.check(self, upstream, context)
 
 
-class Mqtt(OutputKind, frozen=True, kw_only=True):
+class Mqtt(Carrying, frozen=True, kw_only=True):
     """A message per row. The key's name in braces (``{machine}``) stands for the row's key in the topic.
 
     The payload is JSON: `payload` as written, with the columns named in `data` added; both absent means
@@ -47,7 +77,6 @@ class Mqtt(OutputKind, frozen=True, kw_only=True):
     short: ClassVar[str | None] = "topic"
     topic: str
     payload: dict[str, Any] | None = None
-    data: list[str] | None = None
     qos: Literal[0, 1] = 0
     retain: bool = False
     max_age: Duration = Duration(10 * 10**9)
@@ -61,21 +90,30 @@ class Mqtt(OutputKind, frozen=True, kw_only=True):
             if upstream.inputs and name != upstream.key:
                 hint = f"the key is {{{upstream.key}}}" if upstream.key else "the input has no key"
                 raise Mistake(f"no capture '{name}'", option="topic", hint=hint)
-        if self.data:
-            need_columns(upstream, tuple(self.data), "data")
+        Carrying.check(self, upstream, context)
 
 
-class File(OutputKind, frozen=True, kw_only=True):
+class File(Carrying, frozen=True, kw_only=True):
     """A line per row appended to a file of the device's ``files/<pipeline>/`` folder.
 
-    It holds time, key and columns, as csv or jsonl, by the file's ending.
+    It holds time, key and columns, as csv or jsonl, by the file's ending; `data` names the columns (all by
+    default). A file that would grow beyond `rotate` is put aside with a number (the lowest is the oldest,
+    ``score.1.csv``) and a new one begun; `keep` of those are kept, older ones removed and counted.
     """
 
     short: ClassVar[str | None] = "path"
     path: str
+    rotate: Size = Size(100 * 10**6)
+    keep: int = 5
 
     def check(self, upstream: Flow, context: Context) -> None:
-        """The ending must be known and the path stay in the folder."""
+        """The ending must be known, the path stay in the folder, and the columns exist."""
+        Carrying.check(self, upstream, context)
+        self.check_names(upstream)
+        if self.rotate < MIN_ROTATE:
+            raise Mistake(f"must be at least {MIN_ROTATE} B", option="rotate")
+        if not 1 <= self.keep <= MAX_KEPT:
+            raise Mistake(f"must be between 1 and {MAX_KEPT}", option="keep")
         check_format(self.path, ("csv", "jsonl"), "path")
         try:
             check_file_name(self.path)
