@@ -41,7 +41,7 @@ class Filter(Operator):
     def __call__(self, batch: Batch) -> dict[str, Batch]:
         """Return those rows."""
         with np.errstate(all="ignore"):  # 1/0 is inf, as everywhere in this field
-            holds = np.broadcast_to(_truth(self._where(batch)), len(batch))
+            holds = np.broadcast_to(truth(self._where(batch)), len(batch))
         return {"": batch if holds.all() else batch.take(holds)}
 
 
@@ -71,7 +71,7 @@ def _combiner(node: ast.expr) -> Callable[..., Any]:
         case ast.BoolOp(op=op):
             return partial(_logical, np.logical_and if isinstance(op, ast.And) else np.logical_or)
         case ast.UnaryOp(op=op) if isinstance(op, ast.Not):
-            return lambda value: np.logical_not(_truth(value))
+            return lambda value: np.logical_not(truth(value))
         case ast.UnaryOp(op=op) | ast.BinOp(op=op):
             return partial(_arithmetic, _OPERATORS[type(op)])
         case ast.Compare(ops=ops):
@@ -117,7 +117,8 @@ def _number(value: Any) -> Any:
     return value if np.asarray(value).dtype.kind == "f" else np.asarray(value, np.float64)
 
 
-def _truth(value: Any) -> Any:
+def truth(value: Any) -> Any:
+    """Return truths as they are; a number is true when it is not 0."""
     return value if np.asarray(value).dtype.kind == "b" else _unequal(value, 0)
 
 
@@ -126,7 +127,7 @@ def _arithmetic(function: Callable[..., Any], *values: Any) -> Any:
 
 
 def _logical(function: Callable[..., Any], *values: Any) -> Any:
-    return reduce(function, [_truth(value) for value in values])
+    return reduce(function, [truth(value) for value in values])
 
 
 def _chain(comparisons: list[Callable[..., Any]], *values: Any) -> Any:

@@ -86,10 +86,13 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
+MOST_SHOWN = 40  # words a hint lists
+
+
 def near_miss(name: str, known: Iterable[str]) -> str:
     """Return a hint naming the known word closest to `name`, or all of them when few."""
     words = sorted(known)
     close = closest(name, words)
     if close is not None:
         return f"did you mean '{close}'?"
-    return f"known: {', '.join(words)}" if 0 < len(words) <= 12 else ""
+    return f"known: {', '.join(words)}" if 0 < len(words) <= MOST_SHOWN else ""

@@ -116,17 +116,19 @@ class Handling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepKind(Kind, frozen=True, kw_only=True):
-    """A step. `ports` are its named results; one unnamed result when empty.
+    """A step. `sources` is how many edges it reads, at least and at most."""
 
-    `sources` is how many edges it reads, at least and at most.
-    """
-
-    ports: ClassVar[tuple[str, ...]] = ()
+    fixed_ports: ClassVar[tuple[str, ...]] = ()
     sources: ClassVar[tuple[int, int]] = (1, 1)
 
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """Return the flow of each port (``""`` for the unnamed one); raises Mistake."""
         raise NotImplementedError
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """Its named results, which may depend on its options; one unnamed result when empty."""
+        return self.fixed_ports
 
     def history(self, rate: float | None) -> int:
         """Rows of one key it looks at together, where rows come at `rate`: rings have room for them."""

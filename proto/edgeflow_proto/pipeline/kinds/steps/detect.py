@@ -15,7 +15,9 @@ from edgeflow_proto.pipeline.kinds.base import (
     need_columns,
 )
 from edgeflow_proto.pipeline.problem import Mistake, near_miss
-from edgeflow_proto.pipeline.units import Extent
+from edgeflow_proto.pipeline.units import Duration, Extent
+
+MAX_ROWS = 1_000_000
 
 
 class Threshold(StepKind, frozen=True, kw_only=True):
@@ -26,7 +28,7 @@ class Threshold(StepKind, frozen=True, kw_only=True):
     `cleared` give the row at which it happened, `state` gives column ``state`` (0 or 1) for each row.
     """
 
-    ports: ClassVar[tuple[str, ...]] = ("raised", "cleared", "state")
+    fixed_ports: ClassVar[tuple[str, ...]] = ("raised", "cleared", "state")
     above: float | None = None
     below: float | None = None
     clear: float | None = None
@@ -36,10 +38,7 @@ class Threshold(StepKind, frozen=True, kw_only=True):
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """Rows as they came at `raised` and `cleared`; one uint8 column at `state`."""
         self._check_levels()
-        need_axes(upstream, 1, "needs rows of columns")
-        if self.column is None and upstream.columns is not None and len(upstream.columns) != 1:
-            raise Mistake("say which column", option="column", hint=near_miss("", upstream.columns))
-        need_columns(upstream, (self.column,) if self.column else (), "column")
+        need_one_column(upstream, self.column)
         passed = msgspec.structs.replace(upstream, rate=None)
         state = upstream.having(shape=(1,), dtype="uint8", columns=("state",), rate=upstream.rate)
         return {"raised": passed, "cleared": passed, "state": state}
@@ -54,3 +53,66 @@ class Threshold(StepKind, frozen=True, kw_only=True):
             raise Mistake(f"must not be above {self.above:g}", option="clear")
         if self.clear is not None and self.below is not None and self.clear < self.below:
             raise Mistake(f"must not be below {self.below:g}", option="clear")
+
+
+class ZScore(StepKind, frozen=True, kw_only=True):
+    """How far a column is from the mean of the rows before it, in their standard deviations, per key.
+
+    A row is scored before it counts itself. The window grows with each row to `size` rows; then it moves on
+    by `hop` rows at a time. The first `warm_up` rows score 0. A standard deviation below `floor` counts as
+    that. ``tail: true`` gives ``1 - Q(|z|)``, Q being the normal distribution's upper tail: 0.5 for the mean,
+    towards 1 for what is rare. One column called as the step, in float64 where rows are, else float32. NaN
+    scores NaN and does not count. Source: the windowed Gaussian detector of the Numenta Anomaly Benchmark.
+    """
+
+    short: ClassVar[str | None] = "size"
+    size: int
+    hop: int = 1
+    column: str | None = None
+    tail: bool = False
+    warm_up: int = 1
+    floor: float = 1e-6
+
+    def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
+        """One column, one row per row."""
+        within = (("hop", self.hop, self.size), ("warm_up", self.warm_up, self.size))
+        limits = (("size", self.size, MAX_ROWS), *within)
+        for option, value, most in limits:
+            if not 1 <= value <= most:
+                raise Mistake(f"must be between 1 and {most} rows", option=option)
+        if not self.floor > 0:
+            raise Mistake("must be above 0", option="floor")
+        need_one_column(upstream, self.column)
+        dtype = "float64" if upstream.dtype == "float64" else "float32"
+        columns = (context.entry,)
+        return {"": upstream.having(shape=(1,), dtype=dtype, columns=columns, rate=upstream.rate)}
+
+
+class Silence(StepKind, frozen=True, kw_only=True):
+    """A key that has been quiet for longer than `after`. Ports: `silent` and `back`.
+
+    `silent` gives the key's last row once, at its time plus `after`; `back` gives the row that ends the
+    silence. An input without keys that has said nothing since the start is silent too: a row of zeros behind
+    which no row stands. Times are those of the device.
+    """
+
+    short: ClassVar[str | None] = "after"
+    fixed_ports: ClassVar[tuple[str, ...]] = ("silent", "back")
+    after: Duration
+
+    def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
+        """Rows as they came, at both ports."""
+        if self.after < 1:
+            raise Mistake("must be longer than nothing", option="after")
+        if upstream.domain != "arrival":
+            raise Mistake("times that come with the payload cannot tell that nothing came", option="from")
+        passed = msgspec.structs.replace(upstream, rate=None)
+        return {"silent": msgspec.structs.replace(passed, prompt=False), "back": passed}
+
+
+def need_one_column(upstream: Flow, column: str | None) -> None:
+    """Raise Mistake unless it is clear which column of its rows a step looks at."""
+    need_axes(upstream, 1, "needs rows of columns")
+    if column is None and upstream.columns is not None and len(upstream.columns) != 1:
+        raise Mistake("say which column", option="column", hint=near_miss("", upstream.columns))
+    need_columns(upstream, (column,) if column else (), "column")
