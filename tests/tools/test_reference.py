@@ -1,4 +1,4 @@
-"""Published figures of published models, through `edgeflow run` on the pipelines of tests/reference."""
+"""Published figures of published models and detectors, through `edgeflow run` on tests/reference."""
 
 from __future__ import annotations
 
@@ -94,6 +94,18 @@ def test_micro_speech_names_the_word(tmp_path: Path, test_data: Path, heard: str
     features = np.load(folder / "features_tflm_reference.npz")[f"{heard}_1000ms"]
     (event,) = events(tmp_path, "micro-speech", features=features)
     assert event["data"]["label"] == word
+
+
+def test_every_row_of_the_windowed_gaussian_detector_is_the_published_one(
+    tmp_path: Path, test_data: Path
+) -> None:
+    series = "machine_temperature_system_failure.csv"
+    with (test_data / "nab" / "published" / f"windowedGaussian_{series}").open() as stream:
+        published = [float(row["anomaly_score"]) for row in csv.DictReader(stream)]
+    came = events(tmp_path, "machine-temperature", machine=test_data / "nab" / "data" / series)
+    scores = [event["data"]["score"] for event in came]
+    assert len(scores) == 22695
+    np.testing.assert_allclose(scores, published, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
