@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from edgeflow_proto.pipeline.kinds.outputs import check_header, check_url
 from edgeflow_proto.pipeline.load import load
-from edgeflow_proto.pipeline.problem import Rejected
+from edgeflow_proto.pipeline.problem import Mistake, Rejected
 from edgeflow_proto.pipeline.schema import Reader
 from edgeflow_proto.pipeline.units import Duration
 
@@ -61,6 +62,15 @@ class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: int = 7080
 
 
+class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where http outputs post to. A header's value stands here, or in a file of its own (`header_files`)."""
+
+    url: str
+    headers: dict[str, str] = {}
+    header_files: dict[str, str] = {}
+    tls: Tls | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; each has a default that suits a device alone on a bench."""
 
@@ -71,6 +81,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http: Http = Http()
     relay: str | None = None  # host:port of its gRPC endpoint
     brokers: dict[str, Broker] = msgspec.field(default_factory=lambda: {"local": Broker()})
+    endpoints: dict[str, Endpoint] = {}  # by the names that http outputs call them
     params: dict[str, dict[str, Any]] = {}  # pipeline → parameter → value
     commit: Duration = Duration(200_000_000)  # shortest time between two commits of a journal
     journal_bytes: int = 256 << 20  # per pipeline
@@ -106,7 +117,20 @@ def _check(settings: Settings, reader: Reader) -> None:
         reader.report(("http",), why, "use 127.0.0.1")
     if settings.relay is not None:
         _check_relay(settings.relay, reader)
+    for name, endpoint in settings.endpoints.items():
+        _check_endpoint(("endpoints", name), endpoint, reader)
     _check_numbers(settings, reader)
+
+
+def _check_endpoint(place: tuple[str, ...], endpoint: Endpoint, reader: Reader) -> None:
+    try:
+        check_url(endpoint.url, "url")
+        for name, value in endpoint.headers.items():
+            check_header(name, value, "headers")
+        for name in endpoint.header_files:
+            check_header(name, "-", "header_files")
+    except Mistake as mistake:
+        reader.report((*place, mistake.option), mistake.what, mistake.hint)
 
 
 def _check_relay(address: str, reader: Reader) -> None:

@@ -74,6 +74,16 @@ def test_wrong_settings_of_the_agent_are_told_line_by_line(tmp_path: Path) -> No
             "(host:port, for example 127.0.0.1:7001)",
         ),
         (
+            "endpoints: {cloud: {url: 'ftp://h'}}",
+            "device.yaml:1:21: endpoints.cloud.url: not a URL to post to: 'ftp://h' "
+            "(as in http://127.0.0.1:8080/alarms)",
+        ),
+        (
+            'endpoints: {cloud: {url: "http://h", headers: {Authorization: "a\\nb"}}}',
+            "device.yaml:1:38: endpoints.cloud.headers: not a header: 'Authorization' "
+            "(visible ASCII letters only)",
+        ),
+        (
             "hang: 100ms",
             "device.yaml:1:1: hang: too short: processes say every second that they are alive (at least 2s)",
         ),

@@ -9,11 +9,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from edgeflow_agent.config import Endpoint
+from edgeflow_agent.core import clock
 from edgeflow_agent.core.board import Slot, labelled
 from edgeflow_agent.core.broker import Broker
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.limited import LimitedLog
 from edgeflow_agent.core.messages import EffectRow
+from edgeflow_proto.event import wall_time
+from edgeflow_proto.pipeline.kinds.outputs import Http, Mqtt
 
 GROUP = "edgeflow.outputs"
 log = logging.getLogger("edgeflow.io")
@@ -56,6 +60,7 @@ class OutputContext:
     folder: Path  # where this pipeline's file outputs lie; it may not be there yet
     account: Account
     broker: Callable[[str], Broker]  # by name in the device's settings; raises LookupError
+    endpoint: Callable[[str], Endpoint]  # as well
 
 
 class Output:
@@ -81,3 +86,20 @@ def outputs(kinds: Iterable[str]) -> dict[str, OutputFactory]:
     """Return the implementations of those kinds that are installed; the others are not even imported."""
     points = {point.name: point for point in entry_points(group=GROUP)}
     return {kind: points[kind].load() for kind in set(kinds) & points.keys()}
+
+
+def content_of(options: Mqtt | Http, row: EffectRow) -> dict[str, Any]:
+    """Return what a message says of a row; as JSON, NaN becomes null.
+
+    It is what the pipeline says with the columns it names, else all columns with `time` and, where there is
+    one, `key`.
+    """
+    if options.payload is None and options.data is None:
+        return line_of(row)
+    return {**(options.payload or {}), **(row.data if options.data is not None else {})}
+
+
+def line_of(row: EffectRow) -> dict[str, Any]:
+    """Return a row's key, where it has one, time and columns."""
+    key = {"key": row.key} if row.key else {}
+    return {**key, "time": wall_time(row.t + clock.now().offset_ns), **row.data}

@@ -6,15 +6,12 @@ import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
-from edgeflow_agent.core import clock
 from edgeflow_agent.core.broker import Message
 from edgeflow_agent.core.messages import EffectRow
-from edgeflow_agent.outputs.base import Output, OutputContext
-from edgeflow_proto.event import wall_time
+from edgeflow_agent.outputs.base import Output, OutputContext, content_of
 from edgeflow_proto.pipeline.kinds.outputs import Mqtt
 
 MAX_WAITING = 1000  # messages; the oldest go first
@@ -56,7 +53,8 @@ class MqttOutput(Output):
         if _WILDCARDS.search(topic):
             self._account.dropped("topic", f"not a topic to publish to: {topic!r}")
             return
-        message = Message(topic, payload_of(self._options, row), self._options.qos, self._options.retain)
+        payload = msgspec.json.encode(content_of(self._options, row))
+        message = Message(topic, payload, self._options.qos, self._options.retain)
         self._queue.append(_Waiting(message, row.t))
         if len(self._queue) > MAX_WAITING:
             self._queue.popleft()
@@ -99,19 +97,3 @@ class MqttOutput(Output):
         self._sent.clear()
         if left:
             self._account.dropped("closed", "the pipeline was stopped", left)
-
-
-def payload_of(options: Mqtt, row: EffectRow) -> bytes:
-    """Return a row's payload as JSON; NaN becomes null.
-
-    It is what the pipeline says with the columns it names, else all columns with `time` and, where there is
-    one, `key`.
-    """
-    content: dict[str, Any]
-    if options.payload is None and options.data is None:
-        content = {"time": wall_time(row.t + clock.now().offset_ns), **row.data}
-        if row.key:
-            content = {"key": row.key, **content}
-    else:
-        content = {**(options.payload or {}), **(row.data if options.data is not None else {})}
-    return msgspec.json.encode(content)

@@ -54,7 +54,9 @@ class Io:
         self._slot = Board(fds[0]).slot(start.slot)
         self._posts = Channel(socket.socket(fileno=fds[1]), messages.Post)
         self._answers: deque[messages.Posted] = deque()
-        self._house = House(self._reactor, self._slot, Path(start.files), self._broker, channel.send)
+        self._house = House(
+            self._reactor, self._slot, Path(start.files), self._broker, self._endpoint, channel.send
+        )
         self._served: dict[str, Served] = {}
         self._brokers: dict[str, PahoBroker] = {}
         self._slow_at = 0
@@ -178,6 +180,13 @@ class Io:
             broker.start()
             self._brokers[name] = broker
         return self._brokers[name]
+
+    def _endpoint(self, name: str) -> config.Endpoint:
+        """Return an endpoint of the settings; raises LookupError."""
+        if name not in self._settings.endpoints:
+            known = ", ".join(self._settings.endpoints) or "none"
+            raise LookupError(f"no endpoint '{name}' in the device's settings (known: {known})")
+        return self._settings.endpoints[name]
 
     # posts
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgeflow_agent.config import Endpoint
 from edgeflow_agent.core import messages
 from edgeflow_agent.core.board import Slot
 from edgeflow_agent.core.broker import Broker
@@ -86,6 +87,7 @@ class House:
     slot: Slot
     files: Path  # folder of all file outputs
     broker: Callable[[str], Broker]  # by name; raises LookupError
+    endpoint: Callable[[str], Endpoint]  # as well
     tell: Callable[[msgspec.Struct], object]  # to `agentd`
 
 
@@ -203,7 +205,8 @@ class Effects:
         account = Account(self._graph.name, node.name, self._house.slot)
         self._accounts[node.name] = account
         folder = self._house.files / self._graph.name
-        context = OutputContext(self._graph.name, node.name, folder, account, self._house.broker)
+        house = self._house
+        context = OutputContext(self._graph.name, node.name, folder, account, house.broker, house.endpoint)
         try:
             if make is None:
                 raise LookupError(f"outputs of kind '{node.kind}' are not installed")

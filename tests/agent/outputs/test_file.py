@@ -26,8 +26,8 @@ class Written:
         self.slot = board.Board(board.create()).slot(1)
         account = Account("p", "o", self.slot)
         self.output = FileOutput(
-            File(path=path, **options), OutputContext("p", "o", folder, account, lambda name: None)
-        )  # type: ignore[arg-type,return-value]
+            File(path=path, **options), OutputContext("p", "o", folder, account, None, None)
+        )  # type: ignore[arg-type]
 
     def rows(self, *values: dict[str, Any]) -> None:
         """Carry out rows in one turn."""

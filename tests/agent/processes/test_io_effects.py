@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -10,6 +12,7 @@ from edgeflow_agent.core.clock import boottime_ns
 from tests.agent.processes.io_standin import AgentdStandIn, Client, document, ready
 from tests.support.mosquitto import Mosquitto
 from tests.support.processes import eventually
+from tests.support.web_server import web_server
 
 pytestmark = pytest.mark.system
 
@@ -83,3 +86,37 @@ def test_a_stop_brings_in_what_has_come_and_exits_0(agentd: AgentdStandIn, clien
         pipeline.send("stop", (i + 1, boottime_ns(), "", {"value": i}))
     assert agentd.stop() == 0
     eventually(lambda: len(client.payloads("out/stop")) == 100, "all were published")
+
+
+POSTS = """
+  posts: {from: SOURCE, http: {endpoint: cloud, path: /rows, timeout: 60s}}
+  said: {from: SOURCE, log: warning}
+  log: {from: SOURCE, file: log.csv}
+"""
+
+
+def test_posts_that_hang_hold_up_neither_rows_nor_other_outputs(tmp_path: Path) -> None:
+    with web_server() as server:
+        endpoints = {"cloud": {"url": f"http://127.0.0.1:{server.port}", "headers": {"X-Token": "t"}}}
+        agentd = AgentdStandIn(tmp_path, endpoints=endpoints).start()
+        pipeline = agentd.deploy(document("  v: {http: }", POSTS))
+        lost = agentd.deploy(document("  v: {http: }", POSTS.replace("cloud", "clod"), name="other"))
+        server.hanging.set()
+        rows = [(row, boottime_ns(), "k", {"value": row / 2}) for row in range(1, 6)]
+        for name in ("posts", "said", "log"):
+            pipeline.send(name, *rows)
+        eventually(lambda: agentd.count("effects_done_total", output="log") == 5, "the file is written")
+        eventually(lambda: agentd.count("effects_done_total", output="said") == 5, "the log is")
+        assert agentd.post("watch", "v", "json", b"3").accepted == 1
+        assert agentd.count("effects_done_total", output="posts") == 0
+        server.hanging.clear()
+        eventually(lambda: agentd.count("effects_done_total", output="posts") == 5, "now they are taken")
+        assert [body["value"] for body in server.bodies] == [0.5, 1, 1.5, 2, 2.5]
+        assert {headers["X-Token"] for headers in server.headers} == {"t"}
+        lost.send("posts", *rows)
+        eventually(lambda: agentd.count("effects_dropped_total", pipeline="other") == 5, "they are counted")
+        (failed,) = agentd.hear(messages.OutputFailed)
+        assert failed.reason == "no endpoint 'clod' in the device's settings (known: cloud)"
+        assert agentd.stop() == 0
+        assert agentd.log.count('edgeflow.log: watch: outputs.said: {"key":"k"') == 5
+        agentd.close()

@@ -9,16 +9,32 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from edgeflow_proto.bundle import check_file_name
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.kinds.base import Context, OutputKind, check_format, need_columns
-from edgeflow_proto.pipeline.problem import Mistake
-from edgeflow_proto.pipeline.units import Duration, Size
+from edgeflow_proto.pipeline.problem import Mistake, clip
+from edgeflow_proto.pipeline.units import Duration, Frequency, Size
 
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CAPTURE = re.compile(r"\{(\w*)\}")
 _OWN = ("time", "key")  # what lines say of a row besides its columns
+_VISIBLE = re.compile(r"[!-~]+")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_FIELD = re.compile(r"[!-~]([ -~]*[!-~])?")
+_SECRET = ("authorization", "cookie", "proxy-authorization")
+_MADE = (
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+)
+MAX_BATCH = 1000
 MAX_KEPT = 1000
 MIN_ROTATE = 4096
 
@@ -119,3 +135,88 @@ class File(Carrying, frozen=True, kw_only=True):
             check_file_name(self.path)
         except ValueError as error:
             raise Mistake(str(error), option="path") from None
+
+
+class Http(Carrying, frozen=True, kw_only=True):
+    """A POST of JSON per row (RFC 9110), or of a list of rows where `batch` says how many at most.
+
+    It goes to `url`, or to `path` at an `endpoint` of the device's settings, where secret headers and
+    certificates stand. The body is made as that of ``mqtt``: `payload` as written with the columns of `data`
+    added, or without both all columns with time and key. What the other end does not take for reasons of its
+    own (no connection, no answer within `timeout`, status 408, 425, 429 or 5xx) is tried again, ever more
+    seldom, until a row is older than `max_age`; other refusals drop the rows. Both are counted. A row whose
+    answer was lost is sent twice.
+    """
+
+    short: ClassVar[str | None] = "url"
+    url: str | None = None
+    endpoint: str | None = None
+    path: str = ""
+    headers: dict[str, str] | None = None
+    payload: dict[str, Any] | None = None
+    batch: int | None = None
+    timeout: Duration = Duration(10 * 10**9)
+    max_age: Duration = Duration(600 * 10**9)
+
+    def check(self, upstream: Flow, context: Context) -> None:
+        """One place to go to, no secrets in the file, and the columns exist."""
+        Carrying.check(self, upstream, context)
+        if (self.url is None) == (self.endpoint is None):
+            raise Mistake("give either url or endpoint")
+        if self.url is not None:
+            check_url(self.url, "url")
+            if self.path:
+                raise Mistake("belongs to an endpoint; the url has its own", option="path")
+        elif self.path and not (self.path.startswith("/") and _VISIBLE.fullmatch(self.path)):
+            raise Mistake(f"not a path: {self.path!r}", option="path", hint="as in /alarms")
+        self._check_headers()
+        if self.batch is not None and not 1 <= self.batch <= MAX_BATCH:
+            raise Mistake(f"must be between 1 and {MAX_BATCH}", option="batch")
+        if not 10**6 <= self.timeout <= 60 * 10**9:
+            raise Mistake("must be between 1ms and 60s", option="timeout")
+
+    def _check_headers(self) -> None:
+        for name, value in (self.headers or {}).items():
+            check_header(name, value, "headers")
+            if name.lower() in _SECRET:
+                hint = "name an endpoint of the device's settings, which has the header"
+                raise Mistake(f"secrets do not stand in a pipeline: '{name}'", option="headers", hint=hint)
+
+
+class Log(Carrying, frozen=True, kw_only=True):
+    """A line per row in the agent's log: time, key and columns as JSON.
+
+    `data` names the columns (all by default). Of more lines than `rate` the rest are counted, and their
+    number is logged every ten seconds.
+    """
+
+    short: ClassVar[str | None] = "level"
+    level: Literal["info", "warning", "error"] = "info"
+    rate: Frequency = Frequency(10.0)
+
+    def check(self, upstream: Flow, context: Context) -> None:
+        """The columns exist."""
+        Carrying.check(self, upstream, context)
+        self.check_names(upstream)
+
+
+def check_url(url: str, option: str) -> None:
+    """Raise Mistake unless `url` is one to post to: absolute, of http or https, without secrets in it."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an address
+        good = False
+    if not good or not _VISIBLE.fullmatch(url) or parts.fragment:
+        hint = "as in http://127.0.0.1:8080/alarms"
+        raise Mistake(f"not a URL to post to: {clip(url)!r}", option=option, hint=hint)
+    if parts.username is not None or parts.password is not None:
+        raise Mistake("a URL with a password in it is seen by many", option=option, hint="use a header")
+
+
+def check_header(name: str, value: str, option: str) -> None:
+    """Raise Mistake unless a header can be sent (RFC 9110, section 5), and is not one that EdgeFlow sends."""
+    if not _TOKEN.fullmatch(name) or not _FIELD.fullmatch(value):
+        raise Mistake(f"not a header: {clip(name)!r}", option=option, hint="visible ASCII letters only")
+    if name.lower() in _MADE:
+        raise Mistake(f"'{name}' is made by EdgeFlow", option=option)
