@@ -20,7 +20,7 @@ from edgeflow_proto.bundle import Signature
 from edgeflow_proto.pipeline.check import graph_of
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.graph import Graph
-from edgeflow_proto.pipeline.kinds.base import Context, StepKind
+from edgeflow_proto.pipeline.kinds.base import Context, StepKind, kinds
 
 FIRST = 7 << 40  # sequence number of the first row: a ring of generation 7
 PERIOD_NS = 1_000_000
@@ -55,7 +55,7 @@ def loaded(path: Path, setup: ModelSetup = _PLAIN) -> Model:
 
 def step(options: StepKind, upstream: Flow = XY, folder: Path = Path("nowhere")) -> Operator:
     """Make the operator of a step named ``step``."""
-    kind = type(options).__name__.lower()
+    kind = next(name for name, each in kinds("step").items() if each is type(options))
     beside = Folder(folder)
     flows = options.flows(upstream, Context("step", "test", beside, beside.signatures()))
     return implementation(kind)(options, StepContext("step", {"in": upstream}, flows, folder, loaded))

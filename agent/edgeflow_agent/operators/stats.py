@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +97,23 @@ class _Windows:
     def crest(self) -> Doubles:
         return np.where(self.rms == 0, 0.0, self.peak / self.rms)
 
+    @property
+    def crossings(self) -> Doubles:
+        """How often neighbours that are not zero differ in sign: a zero takes the sign before it."""
+        signs = np.sign(self.x)
+        place = np.maximum.accumulate(np.where(signs != 0, np.arange(signs.shape[2]), 0), axis=2)
+        signs = np.take_along_axis(signs, place, axis=2)
+        changes: Doubles = np.sum(signs[:, :, 1:] * signs[:, :, :-1] < 0, axis=2, dtype=np.float64)
+        return changes
+
+    def quantile(self, share: float) -> Doubles:
+        """The value that a share of the others are not above, on the line between the nearest two."""
+        return np.quantile(self.x, share, axis=2)
+
+
+def _quantile(windows: _Windows, share: float) -> Doubles:
+    return windows.quantile(share)
+
 
 def _over(function: np.ufunc, values: Doubles) -> Doubles:
     result: Doubles = function.reduce(values, axis=2)
@@ -120,4 +138,11 @@ _FUNCTIONS: dict[signal.Statistic, Callable[[_Windows], Doubles]] = {
     "peak_to_peak": lambda windows: windows.max - windows.min,
     "kurtosis": lambda windows: windows.kurtosis,
     "crest": lambda windows: windows.crest,
+    "zero_crossings": lambda windows: windows.crossings,
+    "median": lambda windows: windows.quantile(0.5),
+    **{
+        name: partial(_quantile, share=int(name[1:]) / 100)
+        for name in get_args(signal.Statistic)
+        if name[0] == "q"
+    },
 }

@@ -22,7 +22,7 @@ class Flow(msgspec.Struct, frozen=True):
     put rows of several inputs in one order, that of its first source. A `prompt` row comes in the same call
     as the last row behind it, of its input or of what `met` gives; others wait for time to pass. `timely`
     rows come in the order of their times. `codes` are the words that the whole numbers of a column stand
-    for, from 0 on.
+    for, from 0 on. `sample_rate` is the rate of the rows inside a window.
     """
 
     shape: tuple[int, ...] | None = None
@@ -35,6 +35,7 @@ class Flow(msgspec.Struct, frozen=True):
     met: str = ""
     prompt: bool = True
     timely: bool = True
+    sample_rate: float | None = None
     codes: Mapping[str, tuple[str, ...]] = {}
 
     @property

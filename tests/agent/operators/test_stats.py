@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import get_args
 
 import numpy as np
@@ -31,7 +32,17 @@ def plain(values: Values) -> dict[str, float]:
         "mean": mean, "std": m2**0.5, "rms": rms, "min": min(x), "max": max(x),
         "peak_to_peak": max(x) - min(x),
         "kurtosis": m4 / m2**2 if len(set(x)) > 1 else 0.0, "crest": peak / rms if rms else 0.0,
+        "zero_crossings": sum(a * b < 0 for a, b in pairwise([value for value in x if value])),
+        "median": quantile(x, 0.5),
+        **{name: quantile(x, int(name[1:]) / 100) for name in ALL if name[0] == "q"},
     }  # fmt: skip
+
+
+def quantile(x: list[float], share: float) -> float:
+    """On the line between the nearest two of the values in order."""
+    place = share * (len(x) - 1)
+    low, high = sorted(x)[int(place)], sorted(x)[min(int(place) + 1, len(x) - 1)]
+    return low + (high - low) * (place - int(place))
 
 
 @given(hnp.arrays(np.float32, (3, 6, 2), elements=st.floats(-100, 100, width=16)))

@@ -48,7 +48,8 @@ class Window(StepKind, frozen=True, kw_only=True):
         size, hop = self.rows(upstream.rate)
         shape = None if upstream.shape is None else (size, *upstream.shape)
         rate = None if upstream.rate is None else upstream.rate / hop
-        return {"": upstream.having(shape=shape, dtype=upstream.dtype, columns=upstream.columns, rate=rate)}
+        form = upstream.having(shape=shape, dtype=upstream.dtype, columns=upstream.columns, rate=rate)
+        return {"": msgspec.structs.replace(form, sample_rate=upstream.rate)}
 
 
 def _counted(extent: Extent, rate: float | None, option: str) -> int:
