@@ -296,3 +296,58 @@ def test_inputs_of_different_rates_and_lengths_are_joined_to_the_end(tmp_path: P
     data = [json.loads(line)["data"] for line in result.stdout.splitlines()]
     assert [row["x"] for row in data] == list(range(100))
     assert [row["y"] for row in data] == [min(x // 10, 2) for x in range(100)]
+
+
+def test_explain_shows_every_edge_without_a_recording(file: Path) -> None:
+    found = json.loads(run(file, "--explain", "--json").stdout)
+    assert found["pipeline"] == "level"
+    edges = {edge["name"]: edge for edge in found["edges"]}
+    assert [*edges] == ["accel", "window", "features", "alarm.raised", "alarm.cleared", "alarm.state"]
+    assert edges["window"] == {
+        "name": "window", "kind": "window", "reads": ["accel"], "read_by": ["features"], "shape": [64, 2],
+        "dtype": "float32", "columns": ["x", "n"], "rate": 62.5, "key": None, "bytes_per_second": 32000.0,
+        "memory": "kept", "copies": 1,
+    }  # fmt: skip
+    assert (edges["accel"]["memory"], edges["features"]["memory"]) == ("taken", "new")
+    assert found["rings"]["accel"]["rows"] == 10000
+    assert found["rings"]["accel"]["seconds"] == 10.0
+    assert found["outputs"]["stop"] == {"kind": "mqtt", "from": "alarm.raised"}
+    text = run(file, "--explain").stdout
+    assert "window" in text
+    assert "[64, 2] float32" in text
+    assert "the ring of accel holds 10,000 rows (10 s)" in text
+
+
+def test_explain_tells_views_from_copies_and_what_raises(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(
+        "def same(rows): return rows[:, ::-1]\ndef wrong(rows): raise ArithmeticError('no')\n"
+    )
+    (tmp_path / "p.yaml").write_text(
+        "edgeflow: 1\nname: p\ninputs: {a: {mqtt: a, fields: [x, y]}}\nsteps:\n"
+        "  same: {from: a, python: {function: code.same, columns: [y, x]}}\n"
+        "  wrong: {from: a, python: {function: code.wrong, columns: [y]}}\n"
+        "outputs:\n  o: {from: same, event: {type: t}}\n  p: {from: wrong, event: {type: t}}\n"
+    )
+    result = run(tmp_path / "p.yaml", "--explain", "--json")
+    edges = {edge["name"]: edge for edge in json.loads(result.stdout)["edges"]}
+    assert [(edge["memory"], edge["copies"]) for edge in edges.values()] == [
+        ("ring", 0),
+        ("view", 0),
+        (None, None),
+    ]
+    assert edges["a"]["rate"] is None
+    assert "steps.wrong: with made-up rows" in result.stderr
+    assert "ArithmeticError: no" in result.stderr
+
+
+def test_profile_says_where_the_time_went(file: Path, recording: Path, tmp_path: Path) -> None:
+    arguments = (file, "--input", f"accel={recording}", "--profile", "--out", tmp_path / "events.jsonl")
+    parts = {part["step"]: part for part in json.loads(run(*arguments, "--json").stdout)["profile"]}
+    steps = {"window", "features", "alarm"}
+    assert parts.keys() == steps | {"(reading)", "(runtime)", "(events)", "(rest)"}
+    assert sum(part["share"] for part in parts.values()) == pytest.approx(1, abs=0.01)
+    assert all(0 < parts[name]["p50_us"] <= parts[name]["p99_us"] for name in steps)
+    assert (parts["window"]["rows"], parts["window"]["calls"]) == (ROWS, 5)
+    text = run(*arguments).stderr
+    assert "rows per call" in text
+    assert text.count("p50 per call") == 1

@@ -25,7 +25,7 @@ from edgeflow_agent.inputs.recording import open_rows
 from edgeflow_agent.models.load import load_model
 from edgeflow_agent.operators.load import operators
 from edgeflow_agent.outputs.event import EventOutput
-from edgeflow_agent.runtime.plan import compile_plan
+from edgeflow_agent.runtime.plan import Plan, compile_plan
 from edgeflow_agent.runtime.run import Runtime
 from edgeflow_proto.event import Clock, Event, event_id, events
 from edgeflow_proto.pipeline.graph import Graph, InputNode
@@ -68,6 +68,15 @@ class Tally:
         self.errors.setdefault(step, error)
 
 
+@dataclass(slots=True)
+class Spent:
+    """Where the time of a run went, in nanoseconds. `pushing` has that of the steps in it."""
+
+    reading: int = 0
+    pushing: int = 0
+    telling: int = 0  # making events of rows
+
+
 class Part(NamedTuple):
     """Rows of one input and of one turn. Inputs take turns, so that rows come in the order of time."""
 
@@ -87,6 +96,7 @@ class Run:
         self.rows = dict.fromkeys(graph.inputs, 0)
         self.outputs = dict.fromkeys(graph.outputs, 0)  # rows that reached each
         self.rejected: dict[str, Counter[str]] = {}  # input → lines or rows left out, by reason
+        self.spent = Spent()
         self.remarks: list[str] = []  # what is wrong with lines or rows, by their place
         self._models = models
         plan = compile_plan(graph, folder, operators(kinds), load_model)
@@ -105,11 +115,21 @@ class Run:
         fastest = max(_rate(node) for node, _ in inputs)
         rows = max(1, min(BLOCK_ROWS, int(fastest / 10))) if paced else BLOCK_ROWS
         turn_ns = round(rows * 1e9 / fastest)
-        streams = [self._stream(node, path, turn_ns) for node, path in inputs]
+        streams = [self._read(self._stream(node, path, turn_ns)) for node, path in inputs]
         start = time.monotonic() if paced else -math.inf
         for turn, parts in groupby(heapq.merge(*streams, key=_turn), key=_turn):
             found = (event for part in parts for event in self._push(part, start))
             yield from self._numbered(chain(found, self._tick((turn + 1) * turn_ns)))
+
+    def _read(self, stream: Iterator[Part]) -> Iterator[Part]:
+        """Yield what a stream does, and add up how long that takes."""
+        while True:
+            begin = time.perf_counter_ns()
+            part = next(stream, None)
+            self.spent.reading += time.perf_counter_ns() - begin
+            if part is None:
+                return
+            yield part
 
     def _stream(self, node: InputNode, path: Path, turn_ns: int) -> Iterator[Part]:
         """Yield the rows of a recording, cut where a turn ends."""
@@ -132,19 +152,29 @@ class Run:
         """Run rows when they are due; `start` is when the first was, minus infinity where nothing waits."""
         time.sleep(max(0.0, start + float(part.batch.t[-1]) * 1e-9 - time.monotonic()))
         self.rows[part.input] += len(part.batch)
-        yield from self._given(self._runtime.push(part.input, part.batch))
+        begin = time.perf_counter_ns()
+        results = self._runtime.push(part.input, part.batch)
+        self.spent.pushing += time.perf_counter_ns() - begin
+        yield from self._given(results)
 
     def _tick(self, t: int) -> Iterator[Event]:
         """Let time pass, for steps that wait for it: all rows of this turn have been pushed."""
         if self._runtime.plan.ticks:
-            yield from self._given(self._runtime.tick(t))
+            begin = time.perf_counter_ns()
+            results = self._runtime.tick(t)
+            self.spent.pushing += time.perf_counter_ns() - begin
+            yield from self._given(results)
 
-    def _given(self, results: list[tuple[str, Batch]]) -> Iterator[Event]:
+    def _given(self, results: list[tuple[str, Batch]]) -> list[Event]:
+        begin = time.perf_counter_ns()
+        made: list[Event] = []
         for output, rows in results:
             self.outputs[output] += len(rows)
             if output in self._events:
                 for block in self._events[output].blocks([rows], lambda _: "", CLOCK, 0):
-                    yield from events(block, 1, JOURNAL, DEVICE, self.graph.name)
+                    made += events(block, 1, JOURNAL, DEVICE, self.graph.name)
+        self.spent.telling += time.perf_counter_ns() - begin
+        return made
 
     def _numbered(self, found: Iterator[Event]) -> Iterator[Event]:
         """Number events by time; at one time, outputs come in the order of the graph."""
@@ -154,6 +184,11 @@ class Run:
             yield msgspec.structs.replace(event, id=identity, sequence=self._count)
 
     # what was done
+
+    @property
+    def plan(self) -> Plan:
+        """The steps at work."""
+        return self._runtime.plan
 
     @property
     def event_count(self) -> int:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeElapsed
 from rich.table import Table
 from rich.text import Text
 
-from edgeflow_tools.run import Run
+from edgeflow_tools.run import Run, Step
 from edgeflow_tools.terminal import counted
 
 
@@ -67,8 +67,8 @@ def failures(run: Run) -> Iterator[str]:
         yield f"steps.{name}: {error} ({counted(dropped, 'row', 'rows')} dropped)"
 
 
-def show(run: Run, seconds: float) -> None:
-    """Print the summary on standard error."""
+def show(run: Run, seconds: float, *, steps: bool = True) -> None:
+    """Print the summary on standard error, with a table of the steps unless another follows."""
     console = Console(stderr=True, highlight=False)
     rows = sum(run.rows.values())
     parts = [
@@ -82,7 +82,7 @@ def show(run: Run, seconds: float) -> None:
         console.print(
             f"outputs.{name}: {count:,} rows reached it; nothing is put out in a run", soft_wrap=True
         )
-    if run.tally.steps:
+    if steps and run.tally.steps:
         console.print(_table(run))
 
 
@@ -94,6 +94,46 @@ def _table(run: Run) -> Table:
         times = (_duration(step.quantile_us(share)) for share in (0.5, 0.99))
         table.add_row(name, f"{step.rows:,}", f"{len(step.calls):,}", *times, f"{step.dropped:,}")
     return table
+
+
+def profile(run: Run, seconds: float) -> list[dict[str, Any]]:
+    """Return where the time of a run went, the most first: each step, and what is around them.
+
+    Times are in microseconds, of a call; `share` is of the run's time. Around the steps are the reading of
+    recordings, the runtime between steps, the making of events, and the rest: writing them out, waiting.
+    """
+    parts = [_spent(name, step, seconds) for name, step in run.tally.steps.items()]
+    stepping = sum(sum(step.calls) for step in run.tally.steps.values())
+    spent = run.spent
+    around = {
+        "(reading)": spent.reading, "(runtime)": spent.pushing - stepping, "(events)": spent.telling,
+        "(rest)": round(seconds * 1e9) - spent.reading - spent.pushing - spent.telling,
+    }  # fmt: skip
+    parts += [{"step": name, "share": round(max(0, ns) * 1e-9 / seconds, 6)} for name, ns in around.items()]
+    return sorted(parts, key=lambda part: -part["share"])
+
+
+def _spent(name: str, step: Step, seconds: float) -> dict[str, Any]:
+    calls = len(step.calls)
+    return {
+        "step": name, "calls": calls, "rows": step.rows, "rows_per_call": round(step.rows / max(1, calls), 1),
+        "p50_us": step.quantile_us(0.5), "p99_us": step.quantile_us(0.99),
+        "share": round(sum(step.calls) * 1e-9 / seconds, 6),
+    }  # fmt: skip
+
+
+def show_profile(run: Run, seconds: float) -> None:
+    """Print the profile on standard error."""
+    table = Table("step", box=None, pad_edge=False)
+    for heading in ("share", "calls", "rows", "rows per call", "p50 per call", "p99 per call"):
+        table.add_column(heading, justify="right")
+    for part in profile(run, seconds):
+        cells = [part["step"], f"{part['share']:.1%}"]
+        if "calls" in part:
+            cells += [f"{part[name]:,}" for name in ("calls", "rows", "rows_per_call")]
+            cells += [_duration(part[name]) for name in ("p50_us", "p99_us")]
+        table.add_row(*cells)
+    Console(stderr=True, highlight=False).print(table)
 
 
 def _duration(us: float) -> str:

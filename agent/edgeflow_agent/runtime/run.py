@@ -37,8 +37,14 @@ class StepStoppedError(RuntimeError):
     """A step raised whose pipeline is to stop then; the message names it, the cause is what it raised."""
 
 
+Tap = Callable[[dict[str, Batch]], object]
+
+
 class Runtime:
-    """A plan at work. `clock` gives nanoseconds for the observer's figures; nothing else depends on it."""
+    """A plan at work. `clock` gives nanoseconds for the observer's figures; nothing else depends on it.
+
+    `tap` is shown the rows of every edge after each call; they hold until it returns, and it must not raise.
+    """
 
     def __init__(
         self, plan: Plan, observer: Observer | None = None, clock: Callable[[], int] = lambda: 0
@@ -48,6 +54,7 @@ class Runtime:
         self._clock = clock
         self._until = dict.fromkeys(plan.steps, _BEGINNING)
         self._waits = plan.waits
+        self.tap: Tap | None = None
 
     def push(self, name: str, batch: Batch) -> list[tuple[str, Batch]]:
         """Run rows of an input through every step; return the rows of each output that got any.
@@ -62,6 +69,8 @@ class Runtime:
             rows = edges.get(step.source)
             if rows is not None or len(step.sources) > 1:
                 self._pass(step, rows, edges)
+        if self.tap is not None:
+            self.tap(edges)
         return _reached(self.plan.outputs[name], edges)
 
     def due(self, name: str) -> int:
@@ -80,6 +89,8 @@ class Runtime:
             self._pass(step, edges.get(step.source), edges)
             if step.operator.ticks:
                 self._tick(step, edges, t)
+        if self.tap is not None:
+            self.tap(edges)
         return _reached(self.plan.all_outputs, edges)
 
     def _pass(self, step: PlannedStep, rows: Batch | None, edges: dict[str, Batch]) -> None:

@@ -28,9 +28,16 @@ if TYPE_CHECKING:
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write events here, not to stdout."
 )
 @click.option("--speed", type=click.Choice(["max", "1x"]), default="max", show_default=True)
+@click.option("--explain", is_flag=True, help="Run nothing; show the graph, edge by edge.")
+@click.option("--profile", is_flag=True, help="Show where the time went.")
 @json_option
 def command(
-    file: Path, inputs: tuple[str, ...], params: tuple[str, ...], out: Path | None, speed: str, as_json: bool
+    file: Path,
+    inputs: tuple[str, ...],
+    params: tuple[str, ...],
+    out: Path | None,
+    speed: str,
+    **shown: bool,
 ) -> None:
     """Run a pipeline on recorded files, in this process, with no agent and no broker.
 
@@ -38,16 +45,23 @@ def command(
     given; a summary follows on standard error (with --json as JSON; on standard output if that is free).
     Messages and files that the pipeline would put out are counted and not made. Exit code 1 says that a step
     failed on rows, which are dropped.
+
+    With --explain no recording is needed: the shape, dtype, rate and memory of the rows of each edge come on
+    standard output. Where rows lie in memory is found by calling the steps with made-up rows.
     """
     checked = _checked(file, dict(_pair(text, "--param") for text in params))
     with _quiet():
         run = _set_up(checked)
+    if shown["explain"]:
+        _explain(run, as_json=shown["as_json"])
+        return
     recordings = _recordings(run, checked, dict(_pair(text, "--input") for text in inputs))
     start = time.perf_counter()
     with _sink(out) as sink, _quiet(), _progress(run, out):
         for event in _guarded(run, recordings, paced=speed == "1x"):
             sink.write(_line(event))
-    _report(run, time.perf_counter() - start, as_json=as_json, to_stdout=out is not None)
+    seconds = time.perf_counter() - start
+    _report(run, seconds, to_stdout=out is not None, as_json=shown["as_json"], profile=shown["profile"])
     raise SystemExit(UNWELL if run.tally.errors else 0)
 
 
@@ -177,12 +191,40 @@ def _progress(run: Run, out: Path | None) -> contextlib.AbstractContextManager[o
     return progress(run)
 
 
-def _report(run: Run, seconds: float, *, as_json: bool, to_stdout: bool) -> None:
+def _report(run: Run, seconds: float, *, as_json: bool, to_stdout: bool, profile: bool) -> None:
     from edgeflow_tools import summary
 
     for line in summary.failures(run):
         note(line)
     if as_json:
-        emit(summary.figures(run, seconds), err=not to_stdout)
-    else:
-        summary.show(run, seconds)
+        figures = summary.figures(run, seconds)
+        figures |= {"profile": summary.profile(run, seconds)} if profile else {}
+        emit(figures, err=not to_stdout)
+        return
+    summary.show(run, seconds, steps=not profile)
+    if profile:
+        summary.show_profile(run, seconds)
+
+
+def _explain(run: Run, *, as_json: bool) -> None:
+    import msgspec
+
+    from edgeflow_tools import explained, tables
+
+    with _quiet():
+        found = explained.explained(run.graph, run.plan)
+    for step, error in found.raised.items():
+        note(f"steps.{step}: with made-up rows: {error}")
+    if as_json:
+        emit(msgspec.to_builtins(found))
+        return
+    tables.show(explained.HEADINGS, [*explained.lines(found)])
+    click.echo()
+    tables.show(
+        ("output", "made of"),
+        [(name, f"{out['kind']} of {out['from']}") for name, out in found.outputs.items()],
+    )
+    click.echo()
+    for name, ring in found.rings.items():
+        held = f" ({tables.duration(ring.seconds)})" if ring.seconds else ""
+        click.echo(f"the ring of {name} holds {ring.rows:,} rows{held} in {tables.size(ring.bytes)}")
