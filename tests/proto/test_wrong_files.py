@@ -65,17 +65,17 @@ KINDS = [  # entries, their kinds and options
     (HEAD + INPUT + WINDOW + "outputs:\n  out: {from: w, event: {severity: wrning, data: x}}\n",
      "8:26: outputs.out: severity: 'wrning' is not one of info, warning, error, critical "
      "(did you mean 'warning'?)\n"
-     "8:44: outputs.out: data: expected a list, not 'x'"),
+     "8:44: outputs.out: data: expected a list or a mapping, not 'x'"),
     (HEAD + INPUT + WINDOW + "  s: {from: w, stats: [mean, men]}\noutputs:\n  o: {from: s, event: seen}\n",
      "7:30: steps.s: functions[1]: 'men' is not one of mean, std, rms, min, max, peak_to_peak, kurtosis, "
-     "crest (did you mean 'mean'?)"),
+     "crest, zero_crossings, q01, q05, q10, q25, median, q75, q90, q95, q99 (did you mean 'mean'?)"),
     (HEAD + INPUT + WINDOW + "  s: {from: w, stats: [mean, mean]}\noutputs:\n  o: {from: s, event: seen}\n",
      "7:16: steps.s: functions: name each function once, and at least one"),
     (HEAD + INPUT + "steps:\n  w: {from: accel, threshold: {above: yes, column: x, for: 3 lines}}\n" + RAISED,
      "6:32: steps.w: above: expected a number, not 'yes'\n"
      "6:55: steps.w: for: expected a number of rows or a duration such as 2s, not '3 lines'"),
     (HEAD + INPUT + "steps:\n  w: {from: accel, threshold: {clear: 1, column: x}}\n" + RAISED,
-     "6:20: steps.w: give either above or below"),
+     "6:20: steps.w: give one of above, below and outside"),
     (HEAD + INPUT + "steps:\n  w: {from: accel, threshold: {above: 1, clear: 2, column: x}}\n" + RAISED,
      "6:42: steps.w: clear: must not be above 1"),
     (HEAD + INPUT + "steps:\n  w: {from: accel, threshold: {below: .nan, column: x}}\n" + RAISED,

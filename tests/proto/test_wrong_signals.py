@@ -57,12 +57,18 @@ def test_what_is_said_of_a_wrong_step(source: str, entry: str, what: str) -> Non
 
 
 PORTS = [
+    ("threshold: {column: x, above: 1, outside: [1, 2]}", "raised", "give one of above, below and outside"),
+    ("threshold: {column: x, outside: [2, 1]}", "raised",
+     "outside: is two levels, the lower one first"),
+    ("threshold: {column: x, outside: [1, 2], clear: 1.5}", "raised",
+     "clear: is a range for outside, and one level for above and below"),
+    ("threshold: {column: x, outside: [1, 2], clear: [0, 1.5]}", "raised", "clear: must not be below 1"),
     ("silence: 0 s", "back", "after: must be longer than nothing"),
     ("route: {to: {a: x >}}", "a", "to: 'a': not an expression: invalid syntax"),
     ("route: {to: {a: z > 1}}", "a", "to: 'a': no column 'z' (known: x, y)"),
     ("route: {to: {else: x > 1}}", "else", "to: 'else' is not a port's name"),
     ("route: {to: {}}", "else", "to: name between 1 and 32 ports"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("entry", "port", "what"), PORTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import astuple, dataclass
 from typing import ClassVar
 
@@ -17,9 +17,6 @@ from edgeflow_proto.pipeline.units import Extent
 
 _Marks = npt.NDArray[np.bool_]
 _Numbers = int | list[int]  # one for each row, or one for all
-_Compare = Callable[[Values, float], _Marks]
-
-
 _STATE = ("state",)
 
 
@@ -35,13 +32,7 @@ class Threshold(Operator):
 
     def __init__(self, options: detect.Threshold, context: StepContext) -> None:
         self._column = options.column
-        level = options.below if options.above is None else options.above
-        if level is None:
-            raise ValueError("give either above or below")
-        self._level = level
-        self._clear = level if options.clear is None else options.clear
-        self._past: _Compare = np.less if options.above is None else np.greater
-        self._back: _Compare = np.greater_equal if options.above is None else np.less_equal
+        (self._low, self._high), (self._back, self._up) = options.levels
         self._hold = options.hold
         self._levels: dict[int, _Level] = {}  # of the keys that are raised or may soon be
 
@@ -50,9 +41,11 @@ class Threshold(Operator):
         value = self._value(batch)
         state = np.zeros((len(batch), 1), np.uint8)
         result = {"state": batch.having(state, _STATE)}
-        if not self._levels and not self._past(value, self._level).any():
+        past = self._past(value)
+        if not self._levels and not past.any():
             return result
-        signs = self._signs(value)
+        within = _between(value, self._low, self._high)
+        signs = _Signs(past, within, _between(value, self._back, self._up))
         change = np.zeros(len(batch), np.int8)
         for key, rows in by_key(batch.key):
             state[rows, 0], change[rows] = self._follow(key, signs.take(rows), batch.t[rows])
@@ -68,11 +61,11 @@ class Threshold(Operator):
             raise ValueError(f"say which column: rows have shape {list(batch.values.shape[1:])}")
         return batch.values[:, 0]
 
-    def _signs(self, value: Values) -> _Signs:
+    def _past(self, value: Values) -> _Marks:
         # A float32 column is compared in float32: there 0.8 is not above 0.8.
-        return _Signs(
-            self._past(value, self._level), self._back(value, self._level), self._back(value, self._clear)
-        )
+        if self._low == -math.inf:
+            return value > self._high
+        return value < self._low if self._high == math.inf else (value < self._low) | (value > self._high)
 
     def _follow(self, key: int, signs: _Signs, t: Int64s) -> tuple[_Numbers, _Numbers]:
         """Follow rows of one key; return for each the state after it and its change, 1, 0 or -1."""
@@ -94,6 +87,11 @@ class Threshold(Operator):
     def restore(self, state: dict[int, tuple[bool, int, int]]) -> None:
         """Take it back."""
         self._levels = {key: _Level(*level) for key, level in state.items()}
+
+
+def _between(value: Values, low: float, high: float) -> _Marks:
+    inside: _Marks = (value >= low) & (value <= high)
+    return inside
 
 
 @dataclass(frozen=True, slots=True)

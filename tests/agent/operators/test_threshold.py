@@ -112,3 +112,23 @@ def test_a_gap_breaks_what_lasts_and_clears_nothing() -> None:
     runtime.gap("in")
     ((_, state),) = runtime.push("in", column(0.6))
     assert state.values.tolist() == [[1]]
+
+
+@given(keyed(levels), st.sampled_from([None, (1.5, 2.5)]), sizes)
+def test_outside_a_range_is_raised_and_back_inside_cleared(
+    batch: Batch, clear: tuple[float, float] | None, sizes: list[int]
+) -> None:
+    options = Threshold(outside=[1.0, 3.0], clear=list(clear) if clear else None, column="x")
+    came = assert_indifferent(lambda: alone(step(options)), batch, sizes)
+    low, high = clear or (1.0, 3.0)
+    up: dict[int, bool] = {}
+    wanted: dict[str, list[int]] = {"raised": [], "cleared": []}
+    for row, (key, x) in enumerate(zip(batch.key.tolist(), batch.values[:, 0].tolist(), strict=True)):
+        if not up.get(key) and (x < 1 or x > 3):
+            up[key] = True
+            wanted["raised"].append(row)
+        elif up.get(key) and low <= x <= high:
+            up[key] = False
+            wanted["cleared"].append(row)
+    for port, found in wanted.items():
+        assert found == ((came[port].span[:, 0] - FIRST).tolist() if port in came else [])

@@ -23,15 +23,17 @@ MAX_ROWS = 1_000_000
 class Threshold(StepKind, frozen=True, kw_only=True):
     """A level with hysteresis and minimum duration, per key.
 
-    Raised once the column has been beyond `above` (or below `below`) for `for`; cleared once it has been
-    back past `clear` (default: the level itself) for one row. NaN changes nothing. Ports: `raised` and
-    `cleared` give the row at which it happened, `state` gives column ``state`` (0 or 1) for each row.
+    Raised once the column has been beyond `above`, or below `below`, or outside the range `outside`, for
+    `for`; cleared by the first row back past `clear` (default: the level itself; a range inside `outside`).
+    NaN changes nothing. Ports: `raised` and `cleared` give the row at which it happened, `state` gives
+    column ``state`` (0 or 1) for each row.
     """
 
     fixed_ports: ClassVar[tuple[str, ...]] = ("raised", "cleared", "state")
     above: float | None = None
     below: float | None = None
-    clear: float | None = None
+    outside: list[float] | None = None
+    clear: float | list[float] | None = None
     hold: Extent = msgspec.field(name="for", default=Extent(rows=1))
     column: str | None = None
 
@@ -43,16 +45,39 @@ class Threshold(StepKind, frozen=True, kw_only=True):
         state = upstream.having(shape=(1,), dtype="uint8", columns=("state",), rate=upstream.rate)
         return {"raised": passed, "cleared": passed, "state": state}
 
+    @property
+    def levels(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The range out of which it is raised, and that in which it is cleared, their ends within."""
+        if self.outside is not None:
+            low, high = self.outside
+            back = self.clear if isinstance(self.clear, list) else [low, high]
+            return (low, high), (back[0], back[1])
+        level = self.below if self.above is None else self.above
+        ends = level or 0.0, self.clear if isinstance(self.clear, float) else level or 0.0
+        if self.above is not None:
+            return (-math.inf, ends[0]), (-math.inf, ends[1])
+        return (ends[0], math.inf), (ends[1], math.inf)
+
     def _check_levels(self) -> None:
-        if (self.above is None) == (self.below is None):
-            raise Mistake("give either above or below")
-        for option, level in (("above", self.above), ("below", self.below), ("clear", self.clear)):
+        if [self.above, self.below, self.outside].count(None) != 2:
+            raise Mistake("give one of above, below and outside")
+        self._check_ranges()
+        (low, high), (back, up) = self.levels
+        for option, level in (("above", self.above), ("below", self.below), ("clear", back), ("clear", up)):
             if level is not None and math.isnan(level):
                 raise Mistake("NaN is no level", option=option)
-        if self.clear is not None and self.above is not None and self.clear > self.above:
-            raise Mistake(f"must not be above {self.above:g}", option="clear")
-        if self.clear is not None and self.below is not None and self.clear < self.below:
-            raise Mistake(f"must not be below {self.below:g}", option="clear")
+        if up > high:
+            raise Mistake(f"must not be above {high:g}", option="clear")
+        if back < low:
+            raise Mistake(f"must not be below {low:g}", option="clear")
+
+    def _check_ranges(self) -> None:
+        for option, ends in (("outside", self.outside), ("clear", self.clear)):
+            if isinstance(ends, list) and not (len(ends) == 2 and ends[0] < ends[1]):
+                raise Mistake("is two levels, the lower one first", option=option)
+        if self.clear is not None and isinstance(self.clear, list) != (self.outside is not None):
+            what = "is a range for outside, and one level for above and below"
+            raise Mistake(what, option="clear")
 
 
 class ZScore(StepKind, frozen=True, kw_only=True):
@@ -60,9 +85,10 @@ class ZScore(StepKind, frozen=True, kw_only=True):
 
     A row is scored before it counts itself. The window grows with each row to `size` rows; then it moves on
     by `hop` rows at a time. The first `warm_up` rows score 0. A standard deviation below `floor` counts as
-    that. ``tail: true`` gives ``1 - Q(|z|)``, Q being the normal distribution's upper tail: 0.5 for the mean,
-    towards 1 for what is rare. One column called as the step, in float64 where rows are, else float32. NaN
-    scores NaN and does not count. Source: the windowed Gaussian detector of the Numenta Anomaly Benchmark.
+    that. ``tail: true`` gives ``1 - Q(|z|)``, Q being the normal distribution's upper tail: 0.5 for the
+    mean, towards 1 for what is rare. One column called as the step, in float64 where rows are, else
+    float32. NaN scores NaN and does not count. Source: the windowed Gaussian detector of the Numenta
+    Anomaly Benchmark.
     """
 
     short: ClassVar[str | None] = "size"
@@ -92,8 +118,8 @@ class Silence(StepKind, frozen=True, kw_only=True):
     """A key that has been quiet for longer than `after`. Ports: `silent` and `back`.
 
     `silent` gives the key's last row once, at its time plus `after`; `back` gives the row that ends the
-    silence. An input without keys that has said nothing since the start is silent too: a row of zeros behind
-    which no row stands. Times are those of the device.
+    silence. An input without keys that has said nothing since the start is silent too: a row of zeros
+    behind which no row stands. Times are those of the device.
     """
 
     short: ClassVar[str | None] = "after"
