@@ -142,7 +142,7 @@ def test_a_wrong_file_is_not_even_sent(folder: Path) -> None:
     (folder / "pipeline.yaml").write_text(PIPELINE.replace("double.f", "double.g"))
     result = call("deploy", folder, "--to", f"http://127.0.0.1:{free_port()}")
     assert result.exit_code == 1
-    assert "double.py defines no function 'g'" in result.stderr
+    assert "double.py defines no function or class 'g'" in result.stderr
 
 
 def test_a_pipeline_goes_onto_a_device_by_the_relay(device: Device, relay: Relay, folder: Path) -> None:

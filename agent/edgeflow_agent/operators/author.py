@@ -21,7 +21,7 @@ def load_function(folder: Path, module: str, name: str) -> Callable[..., Any]:
     """Return a function of ``<module>.py`` in `folder`; raises ValueError, or AuthorError for its own."""
     function = getattr(_module(folder, module), name, None)
     if not callable(function):
-        raise ValueError(f"{module}.py defines no function '{name}'")
+        raise ValueError(f"{module}.py defines no function or class '{name}'")
     return function  # type: ignore[no-any-return]
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.operators.author import AuthorError
 from edgeflow_proto.pipeline.kinds.steps.python import Python
-from tests.support.steps import alone, assert_indifferent, keyed, rows, sizes, step
+from tests.support.steps import alone, assert_indifferent, cut, keyed, rows, run, sizes, step
 
 BATCH = rows(np.array([[1, 2], [3, 4], [5, 6]], np.float32))
 
@@ -94,7 +95,7 @@ def test_the_authors_line_is_named(tmp_path: Path) -> None:
         ("def f(rows): ...\nf.x.y\n", "code.py:2: AttributeError"),
         ("def f(rows): ...\nraise SystemExit(0)\n", "code.py:2: SystemExit: 0"),
         ("def f(rows): ...\nimport other\n", "other.py:1: SyntaxError"),
-        ("def f(rows): ...\nf = 3\n", "code.py defines no function 'f'"),
+        ("def f(rows): ...\nf = 3\n", "code.py defines no function or class 'f'"),
     ],
 )
 def test_what_goes_wrong_while_importing_is_named(tmp_path: Path, text: str, why: str) -> None:
@@ -157,3 +158,105 @@ def test_modules_may_lie_in_packages(tmp_path: Path) -> None:
     )
     (tmp_path / "parts" / "two.py").write_text("N = 7\n")
     assert step(Python(function="parts.one.f"), folder=tmp_path)(BATCH)[""].values[0, 0] == 7
+
+
+COUNTER = """
+import numpy as np
+
+
+class Total:
+    def __init__(self, start=0.0):
+        self.totals = {}
+        self.start = start
+
+    def __call__(self, rows, key):
+        out = np.empty(len(rows), np.float32)
+        for i, (row, k) in enumerate(zip(rows[:, 0].tolist(), key.tolist())):
+            self.totals[k] = out[i] = self.totals.get(k, self.start) + row
+        return out
+
+    def gap(self):
+        self.totals.clear()
+
+    def state(self):
+        return {k: float(v) for k, v in self.totals.items()}
+
+    def restore(self, state):
+        self.totals = dict(state)
+
+
+class Forgetful:
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, rows):
+        self.seen += len(rows)
+        return np.full(len(rows), self.seen, np.float32)
+
+
+class Odd(Forgetful):
+    def state(self):
+        return object()
+
+
+class Broken:
+    def __init__(self):
+        raise LookupError("nothing here")
+
+
+class Idle:
+    pass
+
+
+def later(rows, t):
+    return t / 1e6
+"""
+whole = st.integers(-9, 9).map(float)
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("objects")
+    (folder / "objects.py").write_text(COUNTER)
+    return folder
+
+
+@given(batch=keyed(whole), sizes=sizes)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_object_remembers_over_restarts(objects: Path, batch: Batch, sizes: list[int]) -> None:
+    options = Python(function="objects.Total", params={"start": 3.0}, columns=["total"])
+    out = assert_indifferent(lambda: alone(step(options, folder=objects)), batch, sizes)["out"]
+    totals: dict[int, float] = {}
+    for row, key in enumerate(batch.key.tolist()):
+        totals[key] = totals.get(key, 3.0) + float(batch.values[row, 0])
+        assert out.values[row, 0] == totals[key]
+
+
+def test_an_object_hears_of_gaps(objects: Path) -> None:
+    runtime = alone(step(Python(function="objects.Total", columns=["total"]), folder=objects))
+    runtime.push("in", rows(np.float32([[5, 0]])))
+    runtime.gap("in")
+    ((_, out),) = runtime.push("in", rows(np.float32([[2, 0]])))
+    assert out.values.tolist() == [[2]]
+
+
+def test_an_object_without_a_state_begins_anew(objects: Path) -> None:
+    options = Python(function="objects.Forgetful", columns=["seen"])
+    parts = cut(rows(np.zeros((4, 2), np.float32)), [2])
+    came = run(lambda: alone(step(options, folder=objects)), parts, restarts=True)
+    assert came["out"].values[:, 0].tolist() == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("Odd", r"what objects.Odd.state\(\) gives is not plain data"), ("Idle", "objects.Idle has no __call__"),
+     ("Broken", r"objects.py:\d+: LookupError: nothing here")],
+)  # fmt: skip
+def test_an_object_that_cannot_be_used_is_told(objects: Path, name: str, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        step(Python(function=f"objects.{name}"), folder=objects)
+
+
+def test_a_function_may_ask_for_the_times(objects: Path) -> None:
+    operator = step(Python(function="objects.later", columns=["ms"], dtype="float64"), folder=objects)
+    assert operator(rows(np.zeros((3, 2), np.float32)))[""].values[:, 0].tolist() == [0, 1, 2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.kinds.base import (
@@ -17,15 +17,20 @@ from edgeflow_proto.pipeline.problem import Mistake, near_miss, shown
 
 
 class Python(StepKind, frozen=True, kw_only=True):
-    """A function on arrays from a Python file beside the pipeline: ``(n, *row)`` → ``(n, …)``.
+    """A function or class on arrays from a Python file beside the pipeline: ``(n, *row)`` → ``(n, …)``.
 
-    `function` is ``module.name``. It must give one row per row and keep nothing between calls.
-    `columns` name what it gives (or `shape` says its form); without either it is one column with
-    the step's name, or known only when it runs.
+    `function` is ``module.name``. It must give one row per row. A function keeps nothing between calls. A
+    class is made with `params` as ``__init__(**params)`` and called as ``__call__(rows)``; what it
+    remembers between calls survives a restart where it has ``state()``, which gives plain data and arrays,
+    and ``restore(state)``; ``gap()`` tells it that rows are missing. Parameters called ``t`` (int64
+    ``(n,)``, ns) and ``key`` (uint32 ``(n,)``) are given the rows' times and keys. `columns` name what
+    comes of it (or `shape` says its form); without either it is one column with the step's name, or known
+    only when it runs.
     """
 
     short: ClassVar[str | None] = "function"
     function: str
+    params: dict[str, Any] | None = None
     columns: list[str] | None = None
     shape: tuple[int, ...] | None = None
     dtype: Dtype = "float32"
@@ -67,17 +72,16 @@ class Python(StepKind, frozen=True, kw_only=True):
             raise Mistake(f"no file {file} beside the pipeline", option="function")
         names = _defined(source, file)
         if self.name not in names:
-            raise Mistake(
-                f"{file} defines no function '{self.name}'",
-                option="function",
-                hint=near_miss(self.name, names),
-            )
+            what = f"{file} defines no function or class '{self.name}'"
+            raise Mistake(what, option="function", hint=near_miss(self.name, names))
+        if self.params is not None and not isinstance(names[self.name], ast.ClassDef):
+            raise Mistake(f"'{self.name}' is a function; only a class has any", option="params")
 
 
-def _defined(source: bytes, file: str) -> set[str]:
+def _defined(source: bytes, file: str) -> dict[str, ast.FunctionDef | ast.ClassDef]:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         raise Mistake(f"{file}:{line}: {getattr(error, 'msg', error)}", option="function") from None
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
