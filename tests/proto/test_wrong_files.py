@@ -189,7 +189,8 @@ ROWS = [  # shapes, dtypes, columns, models and functions
     (HEAD + INPUT + "steps:\n  m: {from: accel, python: feature.spectrum}\n" + MODEL,
      "6:20: steps.m: function: no file feature.py beside the pipeline"),
     (HEAD + INPUT + "steps:\n  m: {from: accel, python: features.spectru}\n" + MODEL,
-     "6:20: steps.m: function: features.py defines no function or class 'spectru' (did you mean 'spectrum'?)"),
+     "6:20: steps.m: function: features.py defines no function or class 'spectru' "
+     "(did you mean 'spectrum'?)"),
     (HEAD + INPUT + "steps:\n  m: {from: accel, python: broken.f}\n" + MODEL,
      "6:20: steps.m: function: broken.py:2: invalid syntax"),
     (HEAD + INPUT + "steps:\n  m: {from: accel, python: spectrum}\n" + MODEL,
