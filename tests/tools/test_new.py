@@ -21,7 +21,7 @@ def test_the_starter_passes_check_and_run(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "pump-7"
     made = json.loads(call("new", folder, "--json").stdout)
     assert made["name"] == "pump-7"
-    assert sorted(map(str, folder.iterdir())) == sorted(made["files"])
+    assert sorted(str(path) for path in folder.rglob("*") if path.is_file()) == sorted(made["files"])
     assert call("check", folder).output == ""
     run = call("run", folder, "--input", f"accel={folder / 'recording.csv'}")
     assert run.exit_code == 0
@@ -34,15 +34,17 @@ def test_the_commands_of_its_readme_work(tmp_path: Path, monkeypatch: pytest.Mon
     call("new", tmp_path / "pump")
     monkeypatch.chdir(tmp_path / "pump")
     lines = [line.partition("#")[0].split() for line in Path("README.md").read_text().splitlines()]
-    commands = [words[1:] for words in lines if words[:1] == ["edgeflow"] and words[1] in ("check", "run")]
-    assert len(commands) == 3
-    assert [call(*command).exit_code for command in commands] == [0, 0, 0]
+    commands = [
+        words[1:] for words in lines if words[:1] == ["edgeflow"] and words[1] in ("check", "run", "test")
+    ]
+    assert len(commands) == 4
+    assert [call(*command).exit_code for command in commands] == [0, 0, 0, 0]
 
 
 def test_two_starters_are_alike(tmp_path: Path) -> None:
     for name in ("a", "b"):
         call("new", tmp_path / name / "pump")
-    first, second = (sorted((tmp_path / name / "pump").iterdir()) for name in ("a", "b"))
+    first, second = (sorted((tmp_path / name / "pump").rglob("*.*")) for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 

@@ -29,6 +29,7 @@ from edgeflow_agent.runtime.plan import Plan, compile_plan
 from edgeflow_agent.runtime.run import Runtime
 from edgeflow_proto.event import Clock, Event, event_id, events
 from edgeflow_proto.pipeline.graph import Graph, InputNode
+from edgeflow_proto.pipeline.kinds.inputs import File
 
 BLOCK_ROWS = 1024  # of the fastest input in one turn
 DEVICE, JOURNAL = "local", "run"
@@ -219,6 +220,12 @@ class Run:
     def effects(self) -> dict[str, int]:
         """Rows that reached outputs which act on the world; nothing was done with them."""
         return {name: count for name, count in self.outputs.items() if name not in self._events}
+
+
+def recordings_of(graph: Graph, folder: Path) -> dict[str, Path]:
+    """Return the recordings that a pipeline in `folder` names itself, by input."""
+    nodes = graph.inputs.items()
+    return {name: folder / node.options.path for name, node in nodes if isinstance(node.options, File)}
 
 
 def _turn(part: Part) -> int:

@@ -10,7 +10,7 @@ import click
 from edgeflow_tools.terminal import Failure, emit, json_option, note
 
 STARTER = "starter"  # its folder in this package, and its name in its files
-_FILES = ("pipeline.yaml", "features.py", "README.md")
+_FILES = ("pipeline.yaml", "features.py", "README.md", "tests/disturbance.yaml")
 _SCHEMA = ".pipeline.schema.json"  # for editors; hidden files are not put on devices
 RECORDING = "recording.csv"
 _RATE_HZ, _SECONDS = 1000, 10
@@ -37,6 +37,7 @@ def command(folder: Path, as_json: bool) -> None:
         folder.mkdir(parents=True)
         for name in _FILES:
             text = (files("edgeflow_tools") / STARTER / name).read_text(encoding="utf-8")
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text.replace(STARTER, folder.name), encoding="utf-8")
         (folder / RECORDING).write_text(_recording())
         (folder / _SCHEMA).write_bytes(msgspec.json.format(msgspec.json.encode(schema()), indent=1))

@@ -120,18 +120,14 @@ def _digest(checked: Checked) -> str:
 
 def _recordings(run: Run, checked: Checked, given: dict[str, str]) -> dict[str, Path]:
     """Return a recording by input: those given, and the pipeline's own files."""
-    from edgeflow_proto.pipeline.kinds.inputs import File
     from edgeflow_proto.pipeline.problem import near_miss
+    from edgeflow_tools.run import recordings_of
 
-    folder = checked.file.parent
     for name in given:
         if name not in run.graph.inputs:
             hint = near_miss(name, run.graph.inputs)
             raise Failure(f"{checked.file}: no input '{name}' ({hint})")
-    nodes = run.graph.inputs
-    found = {
-        name: folder / node.options.path for name, node in nodes.items() if isinstance(node.options, File)
-    }
+    found = recordings_of(run.graph, checked.file.parent)
     found |= {name: Path(path) for name, path in given.items()}
     if not found:
         raise Failure(f"{checked.file}: no recording; give --input {next(iter(run.graph.inputs))}=PATH")
