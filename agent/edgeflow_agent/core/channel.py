@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -41,12 +42,27 @@ class Channel:
         return self.sock.fileno()
 
     def send(self, message: msgspec.Struct, fds: tuple[int, ...] = ()) -> bool:
-        """Send one message; the kernel duplicates descriptors. False when the other end is full or gone."""
+        """Send one message; the kernel duplicates descriptors.
+
+        False when the other end is full or gone, and for a message that is too large: see `fits`. Full it
+        may also be of descriptors, which the kernel counts until they are taken.
+        """
+        data = self._encoder.encode(message)
+        if len(data) > MAX_MESSAGE:
+            return False
         try:
-            socket.send_fds(self.sock, [self._encoder.encode(message)], list(fds))
+            socket.send_fds(self.sock, [data], list(fds))
         except (BlockingIOError, BrokenPipeError, ConnectionError):
             return False
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            return False
         return True
+
+    def fits(self, message: msgspec.Struct) -> bool:
+        """Say whether a message can be sent at all."""
+        return len(self._encoder.encode(message)) <= MAX_MESSAGE
 
     def receive(self) -> tuple[object, list[int]] | None:
         """Return the next message and its descriptors, ``None`` when there is none now; raises Closed."""
@@ -64,8 +80,10 @@ class Channel:
 
     def wait(self) -> tuple[object, list[int]]:
         """Return the next message, waiting for it; raises Closed."""
+        poll = select.poll()  # its number may be beyond what select(2) can wait for
+        poll.register(self.sock, select.POLLIN)
         while (received := self.receive()) is None:
-            select.select([self.sock], [], [])
+            poll.poll()
         return received
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -373,6 +374,13 @@ class Agent:
         shm.add(self._commits, 1)
 
 
+def _allow_descriptors() -> None:
+    """Allow as many descriptors as there may be: a pipeline takes a dozen, and the usual limit is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main(
     settings: Settings, settings_path: Path | None, started: Callable[[], None], head_start: HeadStart
 ) -> None:
@@ -381,6 +389,7 @@ def main(
     `head_start` has processes that may have begun to load. Raises AlreadyRunning, PortTaken, StateError,
     JournalError or OSError.
     """
+    _allow_descriptors()
     agent = Agent(settings, settings_path, head_start)
     started()
     agent.run()

@@ -40,12 +40,32 @@ class EffectSender:
 
     def flush(self) -> None:
         """Send what waits, as far as `io` takes it; the oldest go when too many wait."""
-        while self._waiting and self._channel.send(self._waiting[0]):
-            self._waiting.popleft()
+        while self._waiting:
+            if self._channel.send(self._waiting[0]):
+                self._waiting.popleft()
+            elif self._channel.fits(self._waiting[0]):
+                break
+            else:
+                self._split(self._waiting.popleft())
         while len(self._waiting) > MAX_WAITING:
-            dropped = self._waiting.popleft()
-            name = labelled("effects_dropped_total", output=dropped.output, reason="full")
-            self._slot.counter(name).add(len(dropped.rows))
+            self._drop(self._waiting.popleft(), "full")
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._channel.close()
+
+    def _split(self, effect: Effect) -> None:
+        """Put what is too large for a message back as two; a row that is too large by itself is dropped."""
+        rows, half = effect.rows, len(effect.rows) // 2
+        if not half:
+            self._drop(effect, "size")
+            return
+        parts = (rows[:half], rows[half:])
+        self._waiting.extendleft(Effect(effect.output, effect.mark, part) for part in reversed(parts))
+
+    def _drop(self, effect: Effect, reason: str) -> None:
+        name = labelled("effects_dropped_total", output=effect.output, reason=reason)
+        self._slot.counter(name).add(len(effect.rows))
 
 
 def cells(

@@ -115,6 +115,7 @@ class Pipelines:
         self._tell = tell
         self.by_name: dict[str, Pipeline] = {}
         self._leaving: dict[str, Pipeline] = {}  # stopped, their workers still draining
+        self._unattached: set[str] = set()  # `io` could not take what it must know of them
         self.changed = True
 
     def start(self, pipeline: Pipeline, generation: Callable[[], int]) -> None:
@@ -158,6 +159,7 @@ class Pipelines:
         if pipeline is None:
             return
         self.changed = True
+        self._unattached.discard(name)
         self._io.send(messages.Detach(name))
         if pipeline.child is not None:
             self._supervisor.remove(pipeline.child)
@@ -181,7 +183,9 @@ class Pipelines:
             fds += [ring.memory, a, b]
         specs = tuple(ring.spec for ring in pipeline.rings)
         message = messages.Attach(pipeline.name, str(pipeline.folder), pipeline.params, specs)
-        self._io.send(message, tuple(fds))
+        self._unattached.discard(pipeline.name)
+        if not self._io.send(message, tuple(fds)):
+            self._unattached.add(pipeline.name)
         if pipeline.child is not None:
             for spec, a, b in zip(specs, ready, credit, strict=True):
                 pipeline.child.send(messages.BindReader(spec.input), (a, b))
@@ -202,7 +206,8 @@ class Pipelines:
             fds += [ring.memory, a, b]
         pipeline.child.send(self._start_message(pipeline), tuple(fds))
         for ring, a, b in zip(pipeline.rings, ready, credit, strict=True):
-            self._io.send(messages.BindWriter(pipeline.name, ring.spec.input), (a, b))
+            if not self._io.send(messages.BindWriter(pipeline.name, ring.spec.input), (a, b)):
+                self._unattached.add(pipeline.name)
         shm.close(*ready, *credit)
 
     def _start_message(self, pipeline: Pipeline) -> messages.StartWorker:
@@ -224,6 +229,8 @@ class Pipelines:
     def turn(self) -> None:
         """A worker that has lived long enough after its deaths is running again."""
         now = boottime_ns()
+        for name in self._unattached & self.by_name.keys():
+            self.attach(self.by_name[name])
         self._leaving = {n: p for n, p in self._leaving.items() if p.child and p.child.process is not None}
         for pipeline in self.by_name.values():
             child = pipeline.child

@@ -41,6 +41,7 @@ MAX_WAITING = 200_000  # events kept in memory while the disk refuses them
 IDLE_S = 0.5
 TICK_NS = 100_000_000
 SLACK_NS = 200_000_000  # how long after its time a row may come to its ring
+MAX_REASON = 10_000  # characters
 FAILED_EXIT = 3  # the pipeline could not be loaded, and `agentd` was told why
 
 
@@ -403,13 +404,13 @@ def main() -> int:
         Exception
     ) as error:  # whatever is wrong with the bundle or the store, `agentd` is told and shows it
         log.exception("%s cannot be run", message.pipeline)
-        channel.send(messages.WorkerFailed(f"{type(error).__name__}: {error}"))
+        channel.send(messages.WorkerFailed(f"{type(error).__name__}: {error}"[:MAX_REASON]))
         return FAILED_EXIT
     try:
         worker.run()
     except StepStoppedError as error:  # it stands still at this row, and is tried again now and then
         log.error("%s: %s", message.pipeline, error)
-        channel.send(messages.WorkerFailed(f"stopped, as its step asks for: {error}"))
+        channel.send(messages.WorkerFailed(f"stopped, as its step asks for: {error}"[:MAX_REASON]))
         return FAILED_EXIT
     return 0
 

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 
 import msgspec
@@ -10,7 +15,7 @@ import pytest
 from edgeflow_agent.core import channel, shm, spawn
 from edgeflow_agent.core.channel import MAX_FDS, Channel, Closed
 from edgeflow_agent.core.messages import FromLink, Offer, Stop, ToIo, Withdraw
-from edgeflow_agent.core.spawn import CONTROL_ENV
+from edgeflow_agent.core.spawn import CONTROL_ENV, MAX_MESSAGE
 
 Ends = tuple[Channel, Channel]
 
@@ -84,3 +89,40 @@ def test_a_child_finds_the_socket_it_was_given(ends: Ends, monkeypatch: pytest.M
     child.close()
     with pytest.raises(RuntimeError, match="started by edgeflow agent, not by hand"):
         channel.inherited()
+
+
+def test_a_message_that_is_too_large_is_not_sent(ends: Ends) -> None:
+    here, there = ends
+    for size in (MAX_MESSAGE, 4 * MAX_MESSAGE):
+        assert not here.send(Offer("p", "http", "s" * size))
+        assert not here.fits(Offer("p", "http", "s" * size))
+    assert there.receive() is None
+
+
+def test_too_many_descriptors_under_way_are_a_full_other_end() -> None:
+    script = """
+import os, resource
+from edgeflow_agent.core import messages, spawn
+from edgeflow_agent.core.channel import Channel
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+if os.getuid() == 0:
+    os.setuid(65534)  # whom the kernel counts the descriptors of
+here, there = (Channel(sock, messages.ToIo) for sock in spawn.pair())
+while here.send(messages.BindWriter("p", "i"), (1, 2)):
+    pass
+while there.receive() is not None:
+    pass
+assert here.send(messages.BindWriter("p", "i"), (1,))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_socket_of_a_high_number_can_be_waited_on(ends: Ends) -> None:
+    here, there = ends
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most[1]), most[1]))
+    high = fcntl.fcntl(there.fileno(), fcntl.F_DUPFD, 2000)
+    with socket.socket(fileno=high) as sock:
+        threading.Timer(0.05, here.send, [Withdraw("p", "relay")]).start()
+        assert Channel(sock, FromLink).wait() == (Withdraw("p", "relay"), [])
+    resource.setrlimit(resource.RLIMIT_NOFILE, most)
