@@ -62,8 +62,9 @@ def lock(store: Path) -> int:
         owner = os.pread(fd, 32, 0).decode(errors="replace").strip()
         os.close(fd)
         raise AlreadyRunning(f"{store} is in use by the agent with process id {owner or 'unknown'}") from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
 
 
@@ -172,6 +173,8 @@ class Agent:
         """Run what is now wanted, and tell `link` of it."""
         while self._offers.changed:
             self._deploy(self._offers.changed.pop())
+        with contextlib.suppress(OSError):
+            self._offers.tidy(self._pipelines.used)
         if self._folder.changed:
             self._folder.changed, self._pipelines.changed = False, True
         if self._pipelines.changed:
@@ -192,10 +195,14 @@ class Agent:
             self._state.live(Alive(clock.boot_id(), clock.boottime_ns(), clock.wall_ns(), clean))
 
     def _write_run_file(self) -> None:
+        """Tell others who is here; a full disk must not keep it from running."""
         target = self._store / "run" / "agent.json"
         temporary = target.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"pid": os.getpid(), "device": self._settings.device}))
-        temporary.rename(target)
+        try:
+            temporary.write_text(json.dumps({"pid": os.getpid(), "device": self._settings.device}))
+            temporary.rename(target)
+        except OSError as error:
+            log.error("%s: %s", target, error)
 
     def _shut_down(self) -> None:
         """Inputs first, so that workers drain all that came in; `link` last, so that it can still upload."""

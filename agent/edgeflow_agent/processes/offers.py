@@ -5,6 +5,7 @@ A bundle is staged, tried in a child process, moved to its immutable place, writ
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import msgspec
 
 from edgeflow_agent.core.clock import boottime_ns
@@ -29,6 +31,7 @@ from edgeflow_agent.table import ADMIT, ADMIT_NS
 from edgeflow_proto.bundle import MANIFEST_FILE, PIPELINE_FILE
 
 log = logging.getLogger("edgeflow.agentd")
+WRITE_AGAIN_NS = 5 * 10**9
 
 
 @dataclass(slots=True)
@@ -57,6 +60,10 @@ class Offers:
         self._params = params
         self._queue: deque[Trial] = deque()
         self._current: Trial | None = None
+        self._unwritten: set[str] = set()  # names whose deployment the disk does not hold yet
+        self._write_at = 0
+        self._replaced = True  # bundles may lie about that nobody wants
+        self._used: set[str] = set()
         self.deployments: dict[str, Deployment] = state.deployments()
         self.changed: list[str] = []  # names whose deployment is not the one that runs, perhaps
 
@@ -65,9 +72,16 @@ class Offers:
         shutil.rmtree(self._store / "staging", ignore_errors=True)
         (self._store / "staging").mkdir(parents=True, exist_ok=True)
         (self._store / "bundles").mkdir(exist_ok=True)
+        self.tidy(set())
+
+    def tidy(self, used: set[str]) -> None:
+        """Remove the bundles that nobody wants, but those that are `used` still; once per change."""
+        if used == self._used and not self._replaced:
+            return
+        self._used, self._replaced = used, False
         wanted = {record.digest for d in self.deployments.values() for record in d.offers.values()}
         for folder in (self._store / "bundles").iterdir():
-            if folder.name not in wanted:
+            if folder.name not in wanted | used:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def folder(self, digest: str) -> Path:
@@ -86,7 +100,23 @@ class Offers:
         """Note that an origin no longer wants a name."""
         deployment = self.deployments.get(name)
         if deployment is not None and origin in deployment.offers:
-            self._remember(name, withdrawn(deployment, origin))
+            self._forget(name, withdrawn(deployment, origin))
+
+    def _forget(self, name: str, deployment: Deployment) -> None:
+        """Stop running what nobody wants; where the disk refuses to remember that, it is tried again."""
+        try:
+            self._remember(name, deployment)
+        except lmdb.Error as error:
+            log.error("%s: that it is not wanted cannot be written yet: %s", name, error)
+            self._unwritten.add(name)
+            self._take(name, deployment)
+
+    def _catch_up(self) -> None:
+        with contextlib.suppress(lmdb.Error):
+            while self._unwritten:
+                name = next(iter(self._unwritten))
+                self._state.deploy(name, self.deployments.get(name, Deployment()))
+                self._unwritten.discard(name)
 
     def turn(self) -> None:
         """Begin the next trial when none is under way; end one that takes too long."""
@@ -95,32 +125,56 @@ class Offers:
             current.process.kill()
             current.deadline += ADMIT_NS
         if current is None and self._queue:
-            self._begin(self._queue.popleft())
+            self._try(self._queue.popleft())
+        if self._unwritten and boottime_ns() >= self._write_at:
+            self._write_at = boottime_ns() + WRITE_AGAIN_NS
+            self._catch_up()
+
+    def _try(self, trial: Trial) -> None:
+        try:
+            self._begin(trial)
+        except OSError as error:  # no memory for another process, say
+            shutil.rmtree(trial.staging, ignore_errors=True)
+            trial.done("", f"cannot be tried: {error}")
 
     def _begin(self, trial: Trial) -> None:
-        self._current = trial
         params = msgspec.json.encode(self._params.get(trial.name, {}))
-        trial.process = subprocess.Popen(
-            [sys.executable, "-m", ADMIT, str(trial.staging)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert trial.process.stdin is not None
+        with open(os.memfd_create("params"), "wb+") as given:
+            given.write(params)
+            given.seek(0)
+            command = [sys.executable, "-m", ADMIT, str(trial.staging)]
+            trial.process = subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE)
         assert trial.process.stdout is not None
-        trial.process.stdin.write(params)
-        trial.process.stdin.close()
         trial.deadline = boottime_ns() + ADMIT_NS
-        out = trial.process.stdout.fileno()
+        trial.pidfd, out = os.pidfd_open(trial.process.pid), trial.process.stdout.fileno()
+        os.set_blocking(out, False)
         self._loop.watch(out, lambda: self._read(trial, out))
+        self._loop.watch(trial.pidfd, lambda: self._exited(trial))
+        self._current = trial
 
-    def _read(self, trial: Trial, out: int) -> None:
-        data = os.read(out, 1 << 16)
+    def _read(self, trial: Trial, out: int) -> bool:
+        """Take what the trial says; False when there is no more now."""
+        try:
+            data = os.read(out, 1 << 16)
+        except BlockingIOError:
+            return False
         if data:
             trial.output.append(data)
-            return
-        self._loop.forget(out)
+        else:
+            self._loop.forget(out)
+        return bool(data)
+
+    def _exited(self, trial: Trial) -> None:
+        """The process is gone; others that it began may still hold its output open."""
         assert trial.process is not None
         assert trial.process.stdout is not None
+        code, out = trial.process.wait(), trial.process.stdout.fileno()
+        while self._read(trial, out):
+            pass
+        for fd in (out, trial.pidfd):
+            self._loop.forget(fd)
         trial.process.stdout.close()
-        code = trial.process.wait()
+        os.close(trial.pidfd)
         self._current = None
         self._ended(trial, code)
 
@@ -135,7 +189,7 @@ class Offers:
         try:
             if verdict is not None and not reason:
                 self._admit(trial, verdict)
-        except OSError as error:
+        except (OSError, lmdb.Error) as error:
             reason = f"cannot be stored: {error}"
         shutil.rmtree(trial.staging, ignore_errors=True)
         if reason or verdict is None:
@@ -157,6 +211,11 @@ class Offers:
 
     def _remember(self, name: str, deployment: Deployment) -> None:
         self._state.deploy(name, deployment)
+        self._unwritten.discard(name)
+        self._take(name, deployment)
+
+    def _take(self, name: str, deployment: Deployment) -> None:
+        self._replaced = True
         self.deployments[name] = deployment
         if not deployment.offers:
             del self.deployments[name]

@@ -167,6 +167,11 @@ class Pipelines:
                 self._leaving[name] = pipeline
         pipeline.close()
 
+    @property
+    def used(self) -> set[str]:
+        """Digests of the bundles that run, or drain."""
+        return {pipeline.digest for pipeline in (*self.by_name.values(), *self._leaving.values())}
+
     def journal(self, name: str) -> Path:
         """Return the folder of a pipeline's journal."""
         return Path(self._settings.data) / "journals" / name

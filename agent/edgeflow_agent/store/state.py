@@ -5,11 +5,13 @@ One small LMDB environment, written by `agentd` alone, each change synced before
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import lmdb
 import msgspec
 
+log = logging.getLogger("edgeflow.agentd")
 FORMAT = 1
 _SIZE = 16 << 20
 
@@ -48,6 +50,7 @@ class State:
     def __init__(self, path: Path) -> None:
         """Open or make it; raises StateError when the store is of another format."""
         path.mkdir(parents=True, exist_ok=True)
+        self._generation = 0
         try:
             self._env = lmdb.open(str(path), map_size=_SIZE, max_dbs=2)
             self._meta = self._env.open_db(b"meta")
@@ -71,11 +74,16 @@ class State:
             txn.put(key, value, db=self._meta)
 
     def next_generation(self) -> int:
-        """Return a ring generation never returned before."""
-        with self._env.begin(write=True) as txn:
-            generation = int(txn.get(b"generation", db=self._meta) or b"0") + 1
-            txn.put(b"generation", b"%d" % generation, db=self._meta)
-        return generation
+        """Return a ring generation never returned before.
+
+        Where the disk refuses, it is one that may come again after a restart: better than not to run.
+        """
+        self._generation = max(self._generation, int(self._get(b"generation") or b"0")) + 1
+        try:
+            self._put(b"generation", b"%d" % self._generation)
+        except lmdb.Error as error:
+            log.error("the generation of a ring cannot be written: %s", error)
+        return self._generation
 
     def deployments(self) -> dict[str, Deployment]:
         """Return all deployments by pipeline name."""

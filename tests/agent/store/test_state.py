@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 
 import lmdb
@@ -41,3 +43,17 @@ def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
         txn.put(b"format", b"2", db=env.open_db(b"meta", txn=txn))
     with pytest.raises(StateError, match="store format 2 is not known"):
         State(tmp_path)
+
+
+def test_rings_are_made_on_a_full_disk_too(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    assert state.next_generation() == 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        assert [state.next_generation(), state.next_generation()] == [2, 3]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert state.next_generation() == 4

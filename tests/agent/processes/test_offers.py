@@ -1,0 +1,134 @@
+"""Bundles taken in, with trials that misbehave and a disk that refuses."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edgeflow_agent.core.reactor import Reactor
+from edgeflow_agent.processes.offers import Offers, Trial
+from edgeflow_agent.store.state import State
+
+BEARING = Path(__file__).parents[3] / "examples" / "bearing"
+NAME = "bearing-watch"
+FORKS = """
+import multiprocessing, time
+left = multiprocessing.get_context("fork").Process(target=time.sleep, args=(8,))
+left.start()
+"""
+
+
+class House:
+    def __init__(self, store: Path) -> None:
+        self.loop, self.store = Reactor(), store
+        self.state = State(store / "state")
+        self.offers = Offers(self.loop, self.state, store, {})
+        self.offers.clean()
+        self.outcomes: list[tuple[str, str]] = []
+
+    def offer(self, code: str = "") -> tuple[str, str]:
+        """Offer the example with more Python; return digest and words."""
+        staging = self.offers.stage(NAME)
+        shutil.copytree(BEARING, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        with (staging / "features.py").open("a") as file:
+            file.write(code)
+        before = len(self.outcomes)
+        self.offers.offer(Trial(NAME, "http", staging, "", 0, lambda *words: self.outcomes.append(words)))
+        self.until(lambda: len(self.outcomes) > before)
+        return self.outcomes[-1]
+
+    def until(self, condition: Callable[[], bool], seconds: float = 6.0) -> None:
+        deadline = time.monotonic() + seconds
+
+        def turn() -> None:
+            self.offers.turn()
+            if condition() or time.monotonic() > deadline:
+                self.loop.stop()
+
+        self.loop.run(turn, 0.05)
+        assert condition()
+
+    @property
+    def bundles(self) -> list[str]:
+        return sorted(os.listdir(self.store / "bundles"))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path)
+    yield house
+    house.state.close()
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let every write to a file fail, as it does where there is no room."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_process_that_a_bundle_leaves_behind_does_not_hold_up_its_trial(house: House) -> None:
+    digest, _ = house.offer(FORKS)
+    assert house.bundles == [digest]
+    other, _ = house.offer("\n# another\n")
+    assert house.bundles == sorted([digest, other])
+
+
+def test_a_replaced_bundle_goes_once_nothing_runs_it(house: House) -> None:
+    old, _ = house.offer()
+    new, _ = house.offer("\n# newer\n")
+    house.offers.tidy({old, new})
+    assert house.bundles == sorted([old, new])
+    house.offers.tidy({new})
+    assert house.bundles == [new]
+
+
+def test_a_disk_that_refuses_to_remember_refuses_the_bundle(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy = house.state.deploy
+
+    def refused(*what: object) -> None:
+        with full_disk():
+            deploy(*what)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(house.state, "deploy", refused)
+    digest, words = house.offer()
+    assert (digest, "cannot be stored" in words) == ("", True)
+    assert not house.offers.deployments
+
+
+def test_what_nobody_wants_stops_on_a_full_disk_too_and_is_forgotten_later(house: House) -> None:
+    house.offer()
+    with full_disk():
+        house.offers.withdraw(NAME, "http")
+        assert house.offers.changed == [NAME, NAME]
+        house.offers.turn()
+    assert house.offers.deployments == {}
+    assert NAME in house.state.deployments()
+    house.until(lambda: house.state.deployments() == {}, 7)
+
+
+def test_a_trial_that_cannot_be_started_is_a_refusal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise BlockingIOError("no memory for a process")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", no_memory)
+        assert house.offer() == ("", "cannot be tried: no memory for a process")
+    assert house.offer()[0]
