@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 
-Callback = Callable[[], None]
+Callback = Callable[[], object]
 
 
 class Timer:
@@ -80,7 +80,7 @@ class Reactor:
         self._stopping = False
         while not self._stopping:
             for key, events in self._selector.select(self._patience(every_s)):
-                self._serve(key.data, events)
+                self._serve(key, events)
             self._ring()
             turn()
 
@@ -88,12 +88,17 @@ class Reactor:
         due = self._timers[0][0] - time.monotonic() if self._timers else every_s
         return max(0.0, min(due, every_s))
 
-    def _serve(self, callbacks: tuple[Callback | None, Callback | None], events: int) -> None:
-        read, write = callbacks
-        if read is not None and events & selectors.EVENT_READ:
+    def _serve(self, key: selectors.SelectorKey, events: int) -> None:
+        """Call back, unless one before it in this turn has ended the watch: the number may be another's."""
+        read, write = key.data
+        if read is not None and events & selectors.EVENT_READ and self._holds(key):
             read()
-        if write is not None and events & selectors.EVENT_WRITE:
+        if write is not None and events & selectors.EVENT_WRITE and self._holds(key):
             write()
+
+    def _holds(self, key: selectors.SelectorKey) -> bool:
+        known = self._selector.get_map().get(key.fd)
+        return known is not None and known.data is key.data
 
     def _ring(self) -> None:
         now = time.monotonic()

@@ -148,8 +148,8 @@ class Journal:
             try:
                 self._active.append(blocks, following, serial)
             except lmdb.MapFullError:
-                if not blocks:
-                    raise
+                if not blocks or self._active.first == self.next:
+                    raise  # what does not go into an empty segment goes into none
             else:
                 return False
         path = segment.named(self._path, self.next)

@@ -247,3 +247,13 @@ def test_what_was_committed_is_there_after_sigkill_and_seen_by_readers_meanwhile
     writer.join()
     assert reader.last >= seen
     assert sum(count for _, count, _ in reader.read(0, 1 << 30)) == reader.last
+
+
+def test_a_commit_too_large_for_an_empty_journal_leaves_it_as_it_was(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, BYTES)
+    huge = [block(4_000_000) for _ in range(2)]
+    with pytest.raises(JournalError, match="MAP_FULL"):
+        journal.commit(huge)
+    journal.commit([block(3)])
+    journal.close()
+    assert JournalReader(tmp_path).last == 3
