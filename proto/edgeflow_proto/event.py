@@ -18,6 +18,8 @@ from typing import Any, Literal
 import cbor2
 import msgspec
 
+from edgeflow_proto.cbor import check_written_out
+
 ClockQuality = Literal["synchronised", "unsynchronised"]
 
 SPEC_VERSION = "1.0"
@@ -91,7 +93,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def decode_block(data: bytes) -> Block:
     """Read a block; raises ValueError when it is damaged, made to harm, or of another version."""
     try:
-        block = msgspec.convert(cbor2.loads(data), Block)
+        content = cbor2.loads(data)
+        check_written_out(content, data)
+        block = msgspec.convert(content, Block)
     except Exception as error:  # the decoder runs into whatever a damaged tag makes of it
         raise ValueError(f"not an event block: {error}") from None
     if block.version != BLOCK_VERSION:

@@ -155,6 +155,20 @@ def test_a_block_that_does_not_add_up_is_refused(changes: dict[str, Any]) -> Non
         decode_block(block(**changes).encode())
 
 
+def test_few_bytes_that_stand_for_more_than_memory_holds_are_refused() -> None:
+    raw, lists = msgspec.to_builtins(block(), builtin_types=(bytes,)), ["x"]
+    for _ in range(60):
+        lists = [lists, lists]  # type: ignore[list-item]
+    long = {"x": ["y" * 10_000] * 10_000}
+    for data in (
+        cbor2.dumps(raw | {"fixed": {"x": lists}}, value_sharing=True),
+        cbor2.dumps(raw | {"fixed": long}, string_referencing=True),
+    ):
+        assert len(data) < 100_000
+        with pytest.raises(ValueError, match="refers to parts of itself"):
+            decode_block(data)
+
+
 def test_fixed_values_that_are_no_json_are_refused() -> None:
     raw = cbor2.loads(block().encode())
     raw["fixed"] = {"x": cbor2.CBORTag(4000, 1)}

@@ -13,6 +13,7 @@ from edgeflow_agent.core.batch import Values
 from edgeflow_agent.inputs.decode.base import DecodeError, narrowed, shaped
 from edgeflow_agent.inputs.decode.raw import RawDecoder
 from edgeflow_agent.inputs.decode.sample import Form, number_type, refusal
+from edgeflow_proto.cbor import check_written_out
 from edgeflow_proto.pipeline.kinds.base import Intake
 from edgeflow_proto.pipeline.kinds.decoders import Cbor
 
@@ -76,6 +77,10 @@ def _loaded(payload: bytes) -> Any:
         raise DecodeError("cbor", f"{type(error).__name__}: {error}") from None
     if stream.tell() < len(payload):
         raise DecodeError("cbor", f"something follows at byte {stream.tell()}")
+    try:
+        check_written_out(content, payload)
+    except ValueError as error:
+        raise DecodeError("type", str(error)) from None
     return content
 
 
