@@ -1,4 +1,4 @@
-"""The expression language of `filter`: what belongs to it and what does not."""
+"""The expression language: what belongs to it and what does not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeflow_proto.pipeline.problem import Mistake
         ("not (a and b or c)", ["a", "b", "c"]), ("-x ** 2 % 3 != +.5", ["x"]), ("x", ["x"]),
         ("max(abs(x), sqrt(y)) >= min(x, 1)", ["x", "y"]), ("isnan(x) or not isfinite(y)", ["x", "y"]),
         ("abs > 1", ["abs"]), ("x == x", ["x"]), ("(x\n > 1)", ["x"]), ("öl_2 < 3", ["öl_2"]),
-        ("1 < 2", []), ("  x>1  ", ["x"]),
+        ("1 < 2", []), ("  x>1  ", ["x"]), ("where(x > 0, clip(y, 0, 1), z)", ["x", "y", "z"]),
     ],
 )  # fmt: skip
 def test_the_language_is_accepted(text: str, columns: list[str]) -> None:
@@ -30,9 +30,11 @@ def test_the_language_is_accepted(text: str, columns: list[str]) -> None:
     ("text", "what", "hint"),
     [
         ("open(x) > 1", "no function 'open': 'open(x)'",
-         "known: abs, exp, isfinite, isnan, log, max, min, sqrt"),
+         "known: abs, atan2, ceil, clip, cos, exp, floor, isfinite, isnan, log, log10, max, min, radians, "
+         "round, sin, sqrt, where"),
         ("sqr(x) > 1", "no function 'sqr': 'sqr(x)'", "did you mean 'sqrt'?"),
         ("1 < max(x)", "max takes 2 in its brackets: 'max(x)'", ""),
+        ("where(x, 1) > 1", "where takes 3 in its brackets: 'where(x, 1)'", ""),
         ("x.__class__()", "not part of the expression language: 'x.__class__()'", ""),
         ("(x + 1).real > 0", "only a column name has a '.'", ""),
         ("1 + (x if y else z)", "not part of the expression language: 'x if y else z'", ""),

@@ -206,7 +206,8 @@ ROWS = [  # shapes, dtypes, columns, models and functions
      "6:20: steps.m: where: no column 'q' (known: x, y, z)"),
     (HEAD + INPUT + "steps:\n  m: {from: accel, filter: 'open(x) > 1'}\n" + MODEL,
      "6:20: steps.m: where: no function 'open': 'open(x)' "
-     "(known: abs, exp, isfinite, isnan, log, max, min, sqrt)"),
+     "(known: abs, atan2, ceil, clip, cos, exp, floor, isfinite, isnan, log, log10, max, min, radians, "
+     "round, sin, sqrt, where)"),
     (HEAD + INPUT + "steps:\n  w: {from: accel, threshold: {above: 1}}\n" + RAISED,
      "6:20: steps.w: column: say which column (known: x, y, z)"),
     (HEAD + INPUT + WINDOW + "  t: {from: w, threshold: {above: 1, column: x}}\n"

@@ -83,6 +83,10 @@ def _unequal(left: Any, right: Any) -> Any:
     return np.logical_or(np.less(left, right), np.greater(left, right))
 
 
+def _where(condition: Any, chosen: Any, other: Any) -> Any:
+    return np.where(truth(condition), chosen, other)
+
+
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.UAdd: np.positive, ast.USub: np.negative, ast.Add: np.add, ast.Sub: np.subtract,
     ast.Mult: np.multiply, ast.Div: np.true_divide, ast.Mod: np.remainder, ast.Pow: np.power,
@@ -92,8 +96,10 @@ _COMPARISONS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Eq: np.equal, ast.NotEq: _unequal,
 }  # fmt: skip
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": np.abs, "sqrt": np.sqrt, "log": np.log, "exp": np.exp, "isnan": np.isnan,
-    "isfinite": np.isfinite, "min": np.minimum, "max": np.maximum,
+    "abs": np.abs, "sqrt": np.sqrt, "log": np.log, "log10": np.log10, "exp": np.exp, "isnan": np.isnan,
+    "isfinite": np.isfinite, "min": np.minimum, "max": np.maximum, "floor": np.floor, "ceil": np.ceil,
+    "round": np.rint, "sin": np.sin, "cos": np.cos, "atan2": np.arctan2, "radians": np.radians,
+    "clip": np.clip, "where": _where,
 }  # fmt: skip
 
 

@@ -1,8 +1,10 @@
-"""The expression language of `filter`: comparisons and arithmetic over columns.
+"""The expression language of `filter`, `map` and `route`: comparisons and arithmetic over columns.
 
 Grammar: Python's own for numbers, column names (dotted ones too), ``+ - * / % **``, comparisons
-(chained ones too), ``and or not``, and the functions `FUNCTIONS`. It is parsed with `ast` and
-never evaluated as Python.
+(chained ones too), ``and or not``, and the functions `FUNCTIONS`: ``log`` is the natural one, ``round``
+goes half to even, angles are in radians (``radians`` makes them of degrees), ``where(c, a, b)`` is a where
+c holds and else b, ``clip(x, low, high)`` is x within both. It is parsed with `ast` and never evaluated as
+Python.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from typing import Any
 
 from edgeflow_proto.pipeline.problem import Mistake, near_miss, shown
 
-FUNCTIONS = {"abs": 1, "sqrt": 1, "log": 1, "exp": 1, "isnan": 1, "isfinite": 1, "min": 2, "max": 2}
+FUNCTIONS = {
+    "abs": 1, "sqrt": 1, "log": 1, "log10": 1, "exp": 1, "isnan": 1, "isfinite": 1, "min": 2, "max": 2,
+    "floor": 1, "ceil": 1, "round": 1, "sin": 1, "cos": 1, "atan2": 2, "radians": 1, "clip": 3, "where": 3,
+}  # fmt: skip
 MAX_LENGTH = 1000
 MAX_DEPTH = 100
 _COMPARE = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
@@ -85,7 +90,8 @@ def _foreign(node: ast.expr) -> Mistake:
         case ast.Call(func=ast.Name(id=name)) if name in FUNCTIONS:
             return Mistake(f"{name} takes {FUNCTIONS[name]} in its brackets")
         case ast.Call(func=ast.Name(id=name)):
-            return Mistake(f"no function '{name}'", hint=near_miss(name, FUNCTIONS))
+            every = f"known: {', '.join(sorted(FUNCTIONS))}"
+            return Mistake(f"no function '{name}'", hint=near_miss(name, FUNCTIONS) or every)
     return Mistake("not part of the expression language")
 
 

@@ -84,6 +84,17 @@ NAN, INF = np.nan, np.inf
         ("x > 0.8", 0.8, 0, False),  # in the column's own precision
         ("x < 1e300", 5, 0, True),
         ("True", 0, 0, True),
+        ("floor(x) == -2 and ceil(x) == -1 and round(x) == -2", -1.5, 0, True),
+        ("round(x) == 2", 2.5, 0, True),  # half to even
+        ("sin(x) ** 2 + cos(x) ** 2 == 1", 0, 0, True),
+        ("abs(atan2(y, x) - radians(90)) < 1e-6", 0, 1, True),
+        ("abs(log10(x) - 2) < 1e-6", 100, 0, True),
+        ("clip(x, -1, 1) == 1", 7, 0, True),
+        ("clip(x, -1, 1) <= 1", NAN, 0, False),
+        ("where(x > y, x, y) == 3", 1, 3, True),
+        ("where(x, 1, 2) == 2", NAN, 0, True),  # a number that is not one does not hold
+        ("where(y > 0, x / y, 0) == 0", 1, 0, True),
+        ("where(y == 0, x, 1) > 0.8", 0.8, 0, False),  # still in the column's own precision
     ],
 )
 def test_expressions(where: str, x: float, y: float, holds: bool) -> None:

@@ -35,7 +35,12 @@ class Select(StepKind, frozen=True, kw_only=True):
 
 
 class Filter(StepKind, frozen=True, kw_only=True):
-    """The rows for which an expression over columns holds (`edgeflow_proto.pipeline.expression`)."""
+    """The rows for which an expression over columns holds.
+
+    It is made of numbers, column names, ``+ - * / % **``, comparisons, ``and or not`` and the functions
+    ``abs sqrt log log10 exp min max floor ceil round sin cos atan2 radians isnan isfinite``, ``clip(x, low,
+    high)`` and ``where(condition, a, b)``. A comparison with NaN does not hold.
+    """
 
     short: ClassVar[str | None] = "where"
     where: str

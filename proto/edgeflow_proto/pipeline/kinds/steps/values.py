@@ -28,7 +28,8 @@ FLOATS = ("float32", "float64")
 class Map(StepKind, frozen=True, kw_only=True):
     """New columns, each by an expression over the old ones, which stay with ``keep: true``.
 
-    Floats are computed with in their own precision; rows of whole numbers become float32.
+    Expressions are those of `filter`; a truth is 1 or 0. Floats are computed with in their own precision;
+    rows of whole numbers become float32.
     """
 
     short: ClassVar[str | None] = "columns"
