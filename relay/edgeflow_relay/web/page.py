@@ -5,6 +5,7 @@ A fragment is the content of one element by its id. All text is escaped here and
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ from edgeflow_relay.web.words import ago, amount, size
 
 Fragments = dict[str, str]
 REFRESH_S = 1.0
+PAUSE_S = 0.25  # between two looks, however often devices are heard: a thousand are all the time
 RECENT = 15
 MAX_PAGES = 32
 _SHOWN = 200  # rows of one table
@@ -87,11 +89,12 @@ class Pages:
         self._open += 1
         try:
             while not relay.stopping:
-                now = await fragments(relay)
+                rings, now = relay.ticks.rings, await fragments(relay)
                 changed = [(name, content) for name, content in now.items() if sent.get(name) != content]
                 yield b"data: %s\n\n" % msgspec.json.encode(changed)
                 sent = now
-                await relay.ticks.wait(REFRESH_S)
+                await asyncio.sleep(PAUSE_S)
+                await relay.ticks.wait(REFRESH_S, since=rings)
         finally:
             self._open -= 1
 
