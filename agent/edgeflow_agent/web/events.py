@@ -87,7 +87,9 @@ class Events:
                 elif clock() - said >= _IDLE_S:
                     yield b":\n\n"  # tells both ends that the other is there
                     said = clock()
-                elif not page.more:
+                elif page.more:
+                    await asyncio.sleep(0)  # nothing of it was asked for; others want to be served meanwhile
+                else:
                     await local.commits.wait(_IDLE_S)
         finally:
             self._streams -= 1
