@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -51,7 +51,8 @@ class Fetcher:
         self._staging.mkdir(parents=True, exist_ok=True)
         present = await asyncio.to_thread(self._collect, files)
         missing = {e.digest: e for e in files.files.values() if e.digest not in present}
-        self._check_room(sum(entry.size for entry in missing.values()))
+        keep = {entry.digest for entry in files.files.values()}
+        await asyncio.to_thread(self._make_room, missing.values(), keep)
         for entry in missing.values():
             present[entry.digest] = await self._fetch(entry, source)
         return await asyncio.to_thread(self._assemble, manifest, files, present)
@@ -77,11 +78,22 @@ class Fetcher:
                 present[digest] = path
         return present
 
-    def _check_room(self, needed: int) -> None:
+    def _make_room(self, missing: Iterable[FileEntry], keep: set[str]) -> None:
+        """Make sure that what is missing has room, at the cost of what was fetched for other bundles."""
+        needed = sum(max(0, entry.size - self._part(entry)) for entry in missing)
+        if needed and shutil.disk_usage(self._blobs).free < needed + SPARE_BYTES:
+            self.prune(keep)
         free = shutil.disk_usage(self._blobs).free
         if needed and free < needed + SPARE_BYTES:
             words = f"{needed} bytes to fetch, {free} free, {SPARE_BYTES} of them kept for journals"
             raise OSError(errno.ENOSPC, f"disk full: {words}")
+
+    def _part(self, entry: FileEntry) -> int:
+        """Return how many bytes of a blob are here already."""
+        try:
+            return (self._blobs / f"{entry.digest}.part").stat().st_size
+        except OSError:
+            return 0
 
     async def _fetch(self, entry: FileEntry, source: BlobSource) -> Path:
         part = self._blobs / f"{entry.digest}.part"

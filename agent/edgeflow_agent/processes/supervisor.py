@@ -21,6 +21,7 @@ from edgeflow_agent.deploy.lifecycle import backoff_ns
 from edgeflow_agent.table import Row
 
 log = logging.getLogger("edgeflow.agentd")
+AGAIN_NS = 5 * 10**9  # after which a process that could not be started is tried again
 SOON_NS = 10 * 10**9  # a process that dies this soon after its start is made to wait
 
 
@@ -88,6 +89,7 @@ class Supervisor:
         self._head_start = head_start
         self._board = board
         self._hang_ns = hang_ns
+        self._turned = self._woke = boottime_ns()  # when this process last came round, and when after a pause
         self.children: list[Child] = []
 
     def add(self, child: Child) -> None:
@@ -111,11 +113,16 @@ class Supervisor:
         child.kill_at = boottime_ns() + child.row.stop_ns
 
     def turn(self) -> None:
-        """Start what is due, kill what hangs."""
+        """Start what is due, kill what hangs.
+
+        Where this process stood still as well (a machine that slept, a frozen group), nobody could beat.
+        """
         now = boottime_ns()
+        self._woke = now if now - self._turned > self._hang_ns // 2 else self._woke
+        self._turned = now
         for child in list(self.children):
             if child.process is None and child.due and child.due <= now and child.may_start():
-                self._start(child)
+                self._try(child)
             elif child.process is not None:
                 self._look_after(child, now)
 
@@ -130,13 +137,20 @@ class Supervisor:
     def _stands_still(self, child: Child, now: int) -> bool:
         beaten = child.slot.beaten
         if beaten < child.started:
-            return now - child.started > max(child.row.start_ns, self._hang_ns)
-        return now - beaten > self._hang_ns
+            return now - max(child.started, self._woke) > max(child.row.start_ns, self._hang_ns)
+        return now - max(beaten, self._woke) > self._hang_ns
 
     def _kill(self, child: Child) -> None:
         child.kill_at = 0
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+
+    def _try(self, child: Child) -> None:
+        try:
+            self._start(child)
+        except OSError as error:  # no memory for another process, say: the others run on
+            log.error("%s cannot be started: %s", child.name, error)
+            child.due = boottime_ns() + AGAIN_NS
 
     def _start(self, child: Child) -> None:
         child.due, child.hung, child.kill_at, child.started = 0, False, 0, boottime_ns()

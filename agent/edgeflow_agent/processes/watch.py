@@ -24,6 +24,7 @@ class WatchedFolder:
         self._offers = offers
         self._due = 0
         self._seen: dict[str, str] = {}  # name → fingerprint last offered
+        self._unread: set[str] = set()
         self.refused: dict[str, str] = {}  # name → why its newest content does not run
         self.changed = False  # what is refused
 
@@ -40,12 +41,26 @@ class WatchedFolder:
     def _scan(self, folder: Path) -> None:
         found = {path.stem if path.is_file() else path.name: path for path in _bundles(folder)}
         for name, path in found.items():
-            self._consider(name, path)
+            self._attempt(name, path)
         known = [name for name, d in self._offers.deployments.items() if ORIGIN in d.offers]
         for name in {*known, *self.refused} - found.keys():
             self._offers.withdraw(name, ORIGIN)
             self._seen.pop(name, None)
+            self._unread.discard(name)
             self._refuse(name, "")
+
+    def _attempt(self, name: str, path: Path) -> None:
+        """Consider a bundle; what cannot be read or copied now is tried again, and holds up no other."""
+        try:
+            self._consider(name, path)
+            if name in self._unread:
+                self._unread.discard(name)
+                self._refuse(name, "")
+        except OSError as error:
+            self._seen.pop(name, None)
+            if name not in self._unread:
+                self._unread.add(name)
+                self._done(name, f"cannot be read, or not be copied to where it is tried: {error}")
 
     def _consider(self, name: str, path: Path) -> None:
         content = fingerprint(path)
@@ -55,9 +70,11 @@ class WatchedFolder:
             return
         self._seen[name] = content
         staging = self._offers.stage(name)
-        shutil.copytree(path, staging, dirs_exist_ok=True) if path.is_dir() else shutil.copy(
-            path, staging / PIPELINE_FILE
-        )
+        try:
+            _copy(path, staging)
+        except OSError:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
         self._offers.offer(
             Trial(
                 name,
@@ -79,6 +96,13 @@ class WatchedFolder:
         self.changed |= self.refused.pop(name, "") != reason
         if reason:
             self.refused[name] = reason
+
+
+def _copy(path: Path, staging: Path) -> None:
+    if path.is_dir():
+        shutil.copytree(path, staging, dirs_exist_ok=True)
+    else:
+        shutil.copy(path, staging / PIPELINE_FILE)
 
 
 def _bundles(folder: Path) -> list[Path]:

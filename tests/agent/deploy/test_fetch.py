@@ -129,6 +129,24 @@ def test_a_full_disk_is_said_before_anything_is_fetched(
     assert source.asked == []
 
 
+def test_what_came_already_needs_no_room_and_what_others_left_makes_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage(NamedTuple):
+        free: int
+
+    def usage(path: Path) -> Usage:
+        """A disk that holds 11 000 bytes."""
+        return Usage(fetch.SPARE_BYTES + 11_000 - sum(each.stat().st_size for each in path.iterdir()))
+
+    monkeypatch.setattr(fetch.shutil, "disk_usage", usage)
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / f"{'0' * 64}.part").write_bytes(bytes(1000))
+    data = FILES["models/m.onnx"]
+    (tmp_path / "blobs" / f"{sha256(data)}.part").write_bytes(data[:-100])
+    assert content(stage(tmp_path, Source(FILES), manifest()))["models/m.onnx"] == data
+
+
 def test_blobs_nobody_wants_are_dropped(tmp_path: Path) -> None:
     folder = stage(tmp_path, Source(FILES), manifest())
     keep = sha256(FILES["empty.py"])

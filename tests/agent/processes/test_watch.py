@@ -1,0 +1,49 @@
+"""The watched folder, with a bundle in it that cannot be copied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from edgeflow_agent.processes import watch
+from edgeflow_agent.processes.offers import Trial
+from edgeflow_agent.processes.watch import WatchedFolder
+
+
+class Offers:
+    def __init__(self, store: Path) -> None:
+        self.store, self.deployments, self.taken = store, dict[str, Any](), list[Trial]()
+
+    def stage(self, name: str) -> Path:
+        folder = self.store / f"{name}-{len(self.taken)}"
+        folder.mkdir()
+        return folder
+
+    def offer(self, trial: Trial) -> None:
+        self.taken.append(trial)
+
+    def withdraw(self, name: str, origin: str) -> None:
+        self.deployments.pop(name, None)
+
+
+def test_a_bundle_that_cannot_be_copied_is_said_and_tried_again_and_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "SCAN_NS", 0)
+    folder, store = tmp_path / "pipelines.d", tmp_path / "store"
+    (folder / "a").mkdir(parents=True)
+    store.mkdir()
+    (folder / "a" / "pipeline.yaml").write_text("edgeflow: 1")
+    (folder / "a" / "gone").symlink_to("nowhere")
+    (folder / "b.yaml").write_text("edgeflow: 1")
+    offers = Offers(store)
+    watched = WatchedFolder(folder, cast("Any", offers))
+    watched.turn()
+    assert [trial.name for trial in offers.taken] == ["b"]
+    assert "nowhere" in watched.refused["a"] or "gone" in watched.refused["a"]
+    (folder / "a" / "nowhere").touch()
+    watched.turn()
+    assert [trial.name for trial in offers.taken] == ["b", "a"]
+    assert watched.refused == {}
