@@ -103,7 +103,7 @@ INPUTS = [  # inputs and how their payloads become rows
     (HEAD + "inputs:\n  w: {mqtt: a, decode: jsn}\n" + EVENT,
      "4:16: inputs.w: unknown decoder 'jsn' (did you mean 'json'?)"),
     (HEAD + "inputs:\n  w: {mqtt: a, decode: {json: , cbor: }}\n" + EVENT,
-     "4:16: inputs.w: decode: expected one decoder (known: cbor, json, raw)"),
+     "4:16: inputs.w: decode: expected one decoder (known: cbor, csv, json, raw, senml)"),
     (HEAD + "inputs:\n  w: {mqtt: a, fields: [x, x]}\n" + EVENT,
      "4:16: inputs.w: fields: name each column once, and at least one"),
     (HEAD + "inputs:\n  w: {mqtt: a, fields: {'a b': c}}\n" + EVENT,
@@ -128,7 +128,7 @@ INPUTS = [  # inputs and how their payloads become rows
     (HEAD + "inputs:\n  w: {file: a.csv}\n" + EVENT,
      "4:7: inputs.w: a file needs a rate (for example rate: 100 Hz)"),
     (HEAD + "inputs:\n  w: {file: csv, rate: 1 Hz}\n" + EVENT,
-     "4:7: inputs.w: path: cannot tell the format of 'csv' (known: csv, npy, wav, jsonl)"),
+     "4:7: inputs.w: path: cannot tell the format of 'csv' (known: csv, npy, npz, wav, jsonl)"),
     (HEAD + "inputs:\n  w: {mqtt: 'a/{m}', key: m}\noutputs:\n"
      "  o: {from: w, mqtt: 'a/{n}'}\n  p: {from: w, mqtt: a/+}\n",
      "6:16: outputs.o: topic: no capture 'n' (the key is {m})\n"

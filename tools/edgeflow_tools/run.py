@@ -11,7 +11,7 @@ import math
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from edgeflow_agent.core.batch import Batch, Values, numbered
+from edgeflow_agent.core.batch import Batch, Keys, numbered
+from edgeflow_agent.inputs.decode.base import Samples
 from edgeflow_agent.inputs.recording import open_rows
 from edgeflow_agent.models.load import load_model
 from edgeflow_agent.operators.load import operators
@@ -100,12 +101,14 @@ class Run:
         self.spent = Spent()
         self.remarks: list[str] = []  # what is wrong with lines or rows, by their place
         self._models = models
+        self._keys: dict[str, dict[str, int]] = {name: {} for name in graph.inputs}  # names → numbers
         plan = compile_plan(graph, folder, operators(kinds), load_model)
         self.notices = [f"steps.{step}: {what}" for step, op in plan.operators.items() for what in op.notices]
         self._runtime = Runtime(plan, self.tally, time.perf_counter_ns)
         nodes = [node for node in graph.outputs.values() if not node.options.effect]
         self._events = {node.name: EventOutput(graph, node, digest, models) for node in nodes}
         self._count = 0
+        self._began: dict[str, int] = {}  # the first time of each input
 
     def events(self, recordings: Mapping[str, Path], *, paced: bool = False) -> Iterator[Event]:
         """Yield the events of recordings by input; `paced` rows come at their rate, else as fast as it goes.
@@ -136,9 +139,9 @@ class Run:
         """Yield the rows of a recording, cut where a turn ends."""
         recording = open_rows(path, node.intake, self._remark)
         self.rejected[node.name] = recording.rejected
-        first = 0
-        for values in recording:
-            batch = _timed(values, first, _rate(node), node.intake.columns)
+        first, keys = 0, self._keys[node.name]
+        for samples in recording:
+            batch = _timed(samples, first, node, keys)
             first += len(batch)
             turns = batch.t // turn_ns
             ends = np.flatnonzero(np.diff(turns, append=-1)) + 1
@@ -151,7 +154,9 @@ class Run:
 
     def _push(self, part: Part, start: float) -> Iterator[Event]:
         """Run rows when they are due; `start` is when the first was, minus infinity where nothing waits."""
-        time.sleep(max(0.0, start + float(part.batch.t[-1]) * 1e-9 - time.monotonic()))
+        self._began.setdefault(part.input, int(part.batch.t[0]))
+        passed = float(part.batch.t[-1] - self._began[part.input]) * 1e-9
+        time.sleep(max(0.0, start + passed - time.monotonic()))
         self.rows[part.input] += len(part.batch)
         begin = time.perf_counter_ns()
         results = self._runtime.push(part.input, part.batch)
@@ -172,10 +177,16 @@ class Run:
         for output, rows in results:
             self.outputs[output] += len(rows)
             if output in self._events:
-                for block in self._events[output].blocks([rows], lambda _: "", CLOCK, 0):
+                for block in self._events[output].blocks([rows], self._key_name(output), CLOCK, 0):
                     made += events(block, 1, JOURNAL, DEVICE, self.graph.name)
         self.spent.telling += time.perf_counter_ns() - begin
         return made
+
+    def _key_name(self, output: str) -> Callable[[int], str]:
+        """Return what names the keys of an output's rows: its first input's samples, where they carry any."""
+        flow = self.graph.flows[self.graph.outputs[output].source]
+        names = [*self._keys[flow.inputs[0]]]
+        return lambda key: names[key] if names else ""
 
     def _numbered(self, found: Iterator[Event]) -> Iterator[Event]:
         """Number events by time; at one time, outputs come in the order of the graph."""
@@ -236,6 +247,17 @@ def _rate(node: InputNode) -> float:
     return node.intake.rate or UNSTATED_HZ
 
 
-def _timed(values: Values, first: int, rate: float, columns: tuple[str, ...] | None) -> Batch:
-    t = np.round(np.arange(first, first + len(values)) * (1e9 / rate)).astype(np.int64)
-    return numbered(values, t, np.zeros(len(values), np.uint32), first, columns)
+def _timed(samples: Samples, first: int, node: InputNode, keys: dict[str, int]) -> Batch:
+    """Return samples with their own times or `rate` apart, their own keys or none; no time goes back."""
+    count = len(samples.values)
+    t = samples.times
+    if t is None:
+        t = np.round(np.arange(first, first + count) * (1e9 / _rate(node))).astype(np.int64)
+    key = _key_numbers(samples, keys)
+    return numbered(samples.values, np.maximum.accumulate(t), key, first, node.intake.columns)
+
+
+def _key_numbers(samples: Samples, keys: dict[str, int]) -> Keys:
+    if samples.keys is None:
+        return np.zeros(len(samples.values), np.uint32)
+    return np.array([keys.setdefault(name, len(keys)) for name in samples.keys], np.uint32)

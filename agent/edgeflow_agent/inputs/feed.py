@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from edgeflow_agent.core.batch import Int64s, Values
+from edgeflow_agent.core.batch import Int64s, Keys, Values
 from edgeflow_agent.core.board import Counter, Slot, labelled
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.layout import ITEM_SIZES
 from edgeflow_agent.core.limited import Limited, LimitedLog
 from edgeflow_agent.core.ring import Gap, KeyLimitError, RingWriter
-from edgeflow_agent.inputs.decode.base import DecodeError, Decoder
+from edgeflow_agent.inputs.decode.base import DecodeError, Decoder, Samples
 from edgeflow_proto.pipeline.kinds.base import Intake
 
 log = logging.getLogger("edgeflow.io")
@@ -45,13 +45,16 @@ class Feed:
         self._messages = self._counter("input_messages_total")
         self._accepted = self._counter("input_accepted_total")
         self._rows = self._counter("input_rows_total")
+        self._late = self._counter("input_late_total")
+        self._drops_late = intake.late == "drop"
+        self._newest = 0
         self._log = LimitedLog(log, f"{spec.pipeline}: inputs.{spec.input}: rejected")
         self._told: Limited[tuple[str, str]] = Limited(
             lambda reason, newest, count: tell(reason, *newest, count), TELL_NS
         )
         self._values: list[Values] = []
         self._times: list[Int64s | int] = []
-        self._keys: list[int] = []
+        self._keys: list[Keys | int] = []
         self._waiting = 0
 
     def _counter(self, name: str, **labels: str) -> Counter:
@@ -65,21 +68,46 @@ class Feed:
         try:
             if len(payload) > self.largest:
                 raise DecodeError("size", f"{len(payload)} bytes, the most is {self.largest}")
-            rows = _decoded(decoder, payload)
+            found = _decoded(decoder, payload)
+            keys = key if found.keys is None else self._keyed(found.keys)
         except DecodeError as error:
             self.reject(error.reason, error.detail, payload=payload)
             raise
         self._messages.add()
         self._accepted.add()
-        count = len(rows)
-        self._gather(rows, self._spaced(count, arrived) if count > 1 else arrived, key)
+        count = len(found.values)
+        if found.times is not None:
+            self._in_order(found.values, found.times, keys)
+        else:
+            self._gather(found.values, self._spaced(count, arrived) if count > 1 else arrived, keys)
         return count
 
-    def rows(self, values: Values, t: Int64s) -> None:
-        """Take rows that need no decoding: ``(n, *row_shape)``, times int64 ``(n,)``; each is accepted."""
+    def _keyed(self, names: list[str]) -> Keys | int:
+        """Return the numbers of keys; raises DecodeError (max_keys, key)."""
+        numbers = [self.key(name) for name in names]
+        return numbers[0] if len(numbers) == 1 else np.array(numbers, np.uint32)
+
+    def _in_order(self, values: Values, t: Int64s, keys: Keys | int) -> None:
+        """Take samples at times of their own; what came too late is dropped, where that is the rule."""
+        newest = max(self._newest, self.writer.newest)
+        late = t < np.maximum.accumulate(np.concatenate([[newest], t[:-1]])) if len(t) else t > t
+        self._newest = max(newest, int(t.max(initial=0)))
+        if late.any():
+            self._late.add(int(late.sum()))
+            if self._drops_late:
+                kept = ~late
+                values, t, keys = values[kept], t[kept], keys if isinstance(keys, int) else keys[kept]
+        self._gather(values, t, keys)
+
+    def rows(self, values: Values, t: Int64s, keys: list[str] | None = None) -> None:
+        """Take rows that need no decoding: ``(n, *row_shape)``, times int64 ``(n,)``; each is accepted.
+
+        Raises DecodeError for keys that are too many or too long.
+        """
+        numbers: Keys | int = 0 if keys is None else self._keyed(keys)
         self._messages.add(len(values))
         self._accepted.add(len(values))
-        self._gather(values, t, 0)
+        self._gather(values, t, numbers)
 
     def reject(self, reason: str, detail: str, count: int = 1, payload: bytes = b"") -> None:
         """Count what cannot be used; `payload` is the newest, where it is known."""
@@ -116,7 +144,7 @@ class Feed:
             self._back = (np.arange(1 - count, 1) * self._period).astype(np.int64)
         return arrived + self._back
 
-    def _gather(self, values: Values, t: Int64s | int, key: int) -> None:
+    def _gather(self, values: Values, t: Int64s | int, key: Keys | int) -> None:
         if not len(values):
             return
         self._values.append(values)
@@ -135,12 +163,10 @@ class Feed:
         if len(values) == 1:
             t = np.atleast_1d(np.asarray(times[0], np.int64))
             self.writer.append(values[0], t, keys[0])
-        elif self._waiting == len(values):
-            t = np.array(times, np.int64).ravel()
-            self.writer.append(np.concatenate(values), t, np.array(keys, np.uint32))
         else:
+            every = [len(part) for part in values]
             t = np.concatenate([np.atleast_1d(part) for part in times])
-            self.writer.append(np.concatenate(values), t, np.repeat(keys, [len(part) for part in values]))
+            self.writer.append(np.concatenate(values), t, _spread(keys, every))
         self._rows.add(self._waiting)
         self._waiting = 0
 
@@ -161,7 +187,14 @@ class Feed:
         self.writer.close()
 
 
-def _decoded(decoder: Decoder, payload: bytes) -> Values:
+def _spread(keys: Sequence[Keys | int], counts: list[int]) -> Keys:
+    """Return one key for each row of parts that have one for all or one for each."""
+    if all(isinstance(key, int) for key in keys):
+        return np.repeat(np.array(keys, np.uint32), counts)
+    return np.concatenate([np.full(n, key, np.uint32) for key, n in zip(keys, counts, strict=True)])
+
+
+def _decoded(decoder: Decoder, payload: bytes) -> Samples:
     try:
         return decoder.decode(payload)
     except DecodeError:

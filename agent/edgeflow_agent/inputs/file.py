@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgeflow_agent.core.batch import Values
+from edgeflow_agent.core.batch import Int64s
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.reactor import Timer
 from edgeflow_agent.inputs.base import Input, InputContext
+from edgeflow_agent.inputs.decode.base import Samples, part
 from edgeflow_agent.inputs.recording import open_rows
 from edgeflow_proto.pipeline.kinds.inputs import File
 
@@ -25,16 +26,15 @@ class FileInput(Input):
     """
 
     def __init__(self, options: File, context: InputContext) -> None:
-        assert context.intake.rate is not None
         self._feed = context.feed
         self._loop = context.loop
         self._rows = open_rows(context.folder / options.path, context.intake, self._reject)
-        self._period = 1e9 / context.intake.rate
+        self._period = 1e9 / (context.intake.rate or 1.0)
         self._next = context.feed.writer.head
         self._start = boottime_ns() if not self._next else self._started()
         self._skip = self._next
         self._left = self._blocks()
-        self._block: Values | None = None
+        self._block: Samples | None = None
         self._timer: Timer | None = self._loop.after(0, self._pump)
 
     def _started(self) -> int:
@@ -45,13 +45,13 @@ class FileInput(Input):
         if not self._skip:  # the one before has counted what it passed
             self._feed.reject(reason, where, count)
 
-    def _blocks(self) -> Iterator[Values]:
+    def _blocks(self) -> Iterator[Samples]:
         """Yield the rows that the one before has not written."""
         for block in self._rows:
-            passed = min(self._skip, len(block))
+            passed = min(self._skip, len(block.values))
             self._skip -= passed
-            if passed < len(block):
-                yield block[passed:]
+            if passed < len(block.values):
+                yield part(block, slice(passed, None))
         log.info(
             "%s: read to its end, %d lines or rows left out",
             self._rows.path.name,
@@ -70,13 +70,18 @@ class FileInput(Input):
         room = self._feed.writer.space()
         if self._block is None or room <= 0:
             return
-        rows, rest = self._block[:room], self._block[room:]
-        self._block = rest if len(rest) else None
-        numbers = np.arange(self._next, self._next + len(rows))
-        self._feed.rows(rows, self._start + np.round(numbers * self._period).astype(np.int64))
+        rows, rest = part(self._block, slice(room)), part(self._block, slice(room, None))
+        self._block = rest if len(rest.values) else None
+        self._feed.rows(rows.values, self._times(rows), rows.keys)
         self._feed.publish()
-        self._next += len(rows)
+        self._next += len(rows.values)
         self.space()
+
+    def _times(self, rows: Samples) -> Int64s:
+        if rows.times is not None:
+            return rows.times
+        numbers = np.arange(self._next, self._next + len(rows.values))
+        return self._start + np.round(numbers * self._period).astype(np.int64)
 
     def close(self) -> None:
         """Close the file."""

@@ -34,7 +34,7 @@ class MqttInput(Input):
         self.qos = options.qos
         self.failed = context.failed
         self._feed = context.feed
-        self._key = context.intake.key
+        self._key = context.intake.key or ""
         self._pattern = Pattern(options.topic)
         self._decoder = decoder_of(context.intake.decode, context.intake)
         self._lowest_qos: int = options.qos
@@ -47,7 +47,7 @@ class MqttInput(Input):
         if captured is None:
             return None
         try:
-            key = self._feed.key(captured[self._key]) if self._key else 0
+            key = self._feed.key(captured[self._key]) if self._key in captured else 0
         except DecodeError as error:
             return self._refusing(error)
         return self._taking(key)

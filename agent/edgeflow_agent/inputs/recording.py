@@ -1,4 +1,4 @@
-"""Recorded files as blocks of rows: csv, npy, wav and jsonl. What cannot be used is counted and left out.
+"""Recorded files as blocks of rows. What cannot be used is counted and left out.
 
 The same reader serves the file input of a device and `edgeflow run`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import warnings
 import wave
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,15 +17,16 @@ from typing import Any
 import numpy as np
 
 from edgeflow_agent.core.batch import Values
-from edgeflow_agent.inputs.decode.base import DecodeError, narrowed
-from edgeflow_agent.inputs.decode.json import JsonDecoder
+from edgeflow_agent.inputs.decode.base import DecodeError, Samples, decoder_of, narrowed
+from edgeflow_agent.inputs.decode.csv import Table
+from edgeflow_agent.inputs.decode.marks import Marks
+from edgeflow_agent.inputs.decode.raw import RawDecoder
 from edgeflow_proto.pipeline.kinds.base import Intake
-from edgeflow_proto.pipeline.kinds.decoders import Json
+from edgeflow_proto.pipeline.kinds.decoders import Json, Senml
 
 BLOCK_BYTES = 256 << 10
 BLOCK_ROWS = 4096
 MAX_LINE = 1 << 20
-_TRUTH = {"true": 1, "True": 1, "1": 1, "false": 0, "False": 0, "0": 0}
 
 
 class RecordingError(ValueError):
@@ -32,7 +34,7 @@ class RecordingError(ValueError):
 
 
 class Recording:
-    """Rows of one file. Iterate once: blocks ``(n, *row_shape)`` of the intake's dtype, oldest first.
+    """Rows of one file or folder. Iterate once: blocks of samples of the intake's dtype, oldest first.
 
     `rejected` counts lines (csv, jsonl) or rows (npy, wav) that were left out, by reason; `note` is called
     for each lot of them with reason, a text that names the place, and how many. Iterating raises
@@ -47,13 +49,15 @@ class Recording:
         self.rejected: Counter[str] = Counter()
         self._note = note
 
-    def __iter__(self) -> Iterator[Values]:
-        readers = {"csv": _csv, "npy": _npy, "wav": _wav, "jsonl": _jsonl}
-        reader = readers.get(self.path.name.rpartition(".")[2])
+    def __iter__(self) -> Iterator[Samples]:
+        reader = _folder if self.path.is_dir() else _READERS.get(self.path.name.rpartition(".")[2])
         if reader is None:
-            raise self.error(f"cannot tell its format; known: {', '.join(readers)}")
+            raise self.error(f"cannot tell its format; known: {', '.join(_READERS)}")
+        marked = bool(Marks(self.intake))
+        if marked and reader not in (_csv, _jsonl, _npz):
+            raise self.error("its rows carry no key, time or text")
         try:
-            yield from (block for block in reader(self) if len(block))
+            yield from (block for block in reader(self) if len(block.values))
         except EOFError as error:
             raise self.error(f"it is cut short: {error}") from None
 
@@ -111,8 +115,9 @@ def _rest_of_line(recording: Recording, file: Any, number: int) -> bytes:
     return b""
 
 
-def _jsonl(recording: Recording) -> Iterator[Values]:
-    decoder = JsonDecoder(Json(), recording.intake)
+def _jsonl(recording: Recording) -> Iterator[Samples]:
+    stated = recording.intake.decode
+    decoder = decoder_of(stated if isinstance(stated, Senml) else Json(), recording.intake)
     for number, lines in _lines(recording):
         rows = []
         for i, line in enumerate(lines):
@@ -123,15 +128,26 @@ def _jsonl(recording: Recording) -> Iterator[Values]:
             except DecodeError as error:
                 recording.reject(error.reason, f"line {number + i}: {error.detail}")
         if rows:
-            yield np.concatenate(rows)
+            yield _joined(rows)
 
 
-def _csv(recording: Recording) -> Iterator[Values]:
+def _joined(parts: list[Samples]) -> Samples:
+    """Return samples of several payloads as one."""
+    keys = None if parts[0].keys is None else [key for part in parts for key in part.keys or ()]
+    times = [part.times for part in parts if part.times is not None]
+    values = np.concatenate([part.values for part in parts])
+    return Samples(values, keys, np.concatenate(times) if times else None)
+
+
+def _csv(recording: Recording) -> Iterator[Samples]:
     lots = _lines(recording)
     number, lines = next(lots, (1, []))
     if not lines:
         raise recording.error("the file is empty")
-    table = _Table(recording, _header(lines[0]))
+    try:
+        table = _Lines(recording, Table(recording.intake, _header(lines[0])))
+    except DecodeError as error:
+        raise recording.error(error.detail) from None
     yield table.block(number + 1, lines[1:])
     for number, lines in lots:
         yield table.block(number, lines)
@@ -145,34 +161,31 @@ def _text(line: bytes) -> str:
     return line.decode(errors="replace").rstrip("\r")
 
 
-class _Table:
+class _Lines:
     """Lines below a header. Good ones are parsed many at once; with a bad one among them, one by one."""
 
-    def __init__(self, recording: Recording, header: list[str]) -> None:
-        self._recording = recording
+    def __init__(self, recording: Recording, table: Table) -> None:
+        self._recording, self._table = recording, table
         intake = recording.intake
-        self._width = len(header)
-        names = [name.strip() for name in header]
-        wanted = [*intake.paths.values()] if intake.shape is None or intake.fields else names
-        missing = [name for name in wanted if name not in names]
-        if missing:
-            raise recording.error(f"no column '{missing[0]}'; there are: {', '.join(names)[:300]}")
-        self._columns = [names.index(name) for name in wanted]
-        if len(wanted) != int(np.prod(intake.row_shape)):
-            raise recording.error(f"{len(wanted)} columns are not rows of shape {list(intake.row_shape)}")
-        self._kind = np.dtype(intake.dtype).kind
-        self._parse_as = np.dtype("float64" if self._kind == "f" else "int64")
+        size = int(np.prod(intake.row_shape))
+        if len(table.columns) != size and not table.marks:
+            raise recording.error(
+                f"{len(table.columns)} columns are not rows of shape {list(intake.row_shape)}"
+            )
+        kind = np.dtype(intake.dtype).kind
+        self._plain = kind != "b" and not table.marks
+        self._parse_as = np.dtype("float64" if kind == "f" else "int64")
 
-    def block(self, number: int, lines: list[bytes]) -> Values:
-        values = self._at_once(lines) if self._kind != "b" else None
+    def block(self, number: int, lines: list[bytes]) -> Samples:
+        values = self._at_once(lines) if self._plain else None
         if values is None:
-            values = self._one_by_one(number, lines)
+            return self._one_by_one(number, lines)
         last = number + len(lines) - 1
         rows = self._recording.sound(values, f"lines {number} to {last}") if len(values) else values
-        return rows.reshape(-1, *self._recording.intake.row_shape)
+        return Samples(rows.reshape(-1, *self._recording.intake.row_shape))
 
     def _at_once(self, lines: list[bytes]) -> Values | None:
-        commas = self._width - 1
+        commas = self._table.width - 1
         plain = all(line.count(b",") == commas and b'"' not in line for line in lines)
         if not plain or not lines:
             return None
@@ -180,50 +193,34 @@ class _Table:
             with warnings.catch_warnings(action="error"):  # 3.0 for an integer, in numpy before 2
                 return np.loadtxt(
                     [line.decode().rstrip("\r") for line in lines], self._parse_as, comments=None,
-                    delimiter=",", usecols=self._columns, ndmin=2,
+                    delimiter=",", usecols=self._table.columns, ndmin=2,
                 )  # fmt: skip
         except (ValueError, Warning):
             return None
 
-    def _one_by_one(self, number: int, lines: list[bytes]) -> Values:
+    def _one_by_one(self, number: int, lines: list[bytes]) -> Samples:
         rows = []
         for i, line in enumerate(lines):
             if line.strip():
                 try:
-                    rows.append(self._row(_text(line)))
+                    rows.append(self._table.samples([_cells(_text(line))]))
                 except DecodeError as error:
                     self._recording.reject(error.reason, f"line {number + i}: {error.detail}")
-        dtype = bool if self._kind == "b" else self._parse_as
-        return np.array(rows, dtype).reshape(-1, len(self._columns))
+        intake = self._recording.intake
+        return _joined(rows) if rows else Samples(np.empty((0, *intake.row_shape), intake.dtype))
 
-    def _row(self, line: str) -> list[float]:
-        try:
-            cells = next(csv.reader([line]), [])
-        except csv.Error as error:
-            raise DecodeError("csv", str(error)) from None
-        if len(cells) != self._width:
-            raise DecodeError("shape", f"{len(cells)} cells where the header has {self._width}")
-        return [self._number(cells[column].strip()) for column in self._columns]
 
-    def _number(self, cell: str) -> float:
-        try:
-            if self._kind == "b":
-                return _TRUTH[cell]
-            value = float(cell) if self._kind == "f" else int(cell)
-        except (ValueError, KeyError):
-            raise DecodeError("type", f"not a number of the input's dtype: {cell[:40]!r}") from None
-        if self._kind == "f":
-            if value != value or value in (float("inf"), float("-inf")):
-                raise DecodeError("nan", "NaN or infinity")
-        elif not -(2**63) <= value < 2**63:
-            raise DecodeError("range", f"{cell[:40]} is too large")
-        return value
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error as error:
+        raise DecodeError("csv", str(error)) from None
 
 
 # arrays
 
 
-def _npy(recording: Recording) -> Iterator[Values]:
+def _npy(recording: Recording) -> Iterator[Samples]:
     try:
         rows = np.load(recording.path, mmap_mode="r", allow_pickle=False)
     except (ValueError, SyntaxError) as error:
@@ -236,17 +233,48 @@ def _npy(recording: Recording) -> Iterator[Values]:
     yield from _blocks(recording, rows)
 
 
-def _blocks(recording: Recording, rows: Values) -> Iterator[Values]:
+def _npz(recording: Recording) -> Iterator[Samples]:
+    """Yield an array for each field side by side; key and time are arrays of their own."""
+    marks = Marks(recording.intake)
+    try:
+        with np.load(recording.path, allow_pickle=False) as arrays:
+            missing = [path for path in marks.paths if path not in arrays]
+            if missing:
+                raise recording.error(f"no array '{missing[0]}'; there are: {', '.join(arrays)[:300]}")
+            columns = [arrays[path] for path in marks.paths]
+    except (ValueError, SyntaxError, zipfile.BadZipFile) as error:
+        raise recording.error(f"not arrays in npz format: {error}") from None
+    if len({len(column) for column in columns}) > 1 or any(column.ndim != 1 for column in columns):
+        raise recording.error("its arrays are not of one length and one axis")
+    if not marks:
+        yield from _blocks(recording, np.stack(columns, axis=1))
+        return
+    for start in range(0, len(columns[0]), BLOCK_ROWS):
+        cells = zip(*[column[start : start + BLOCK_ROWS].tolist() for column in columns], strict=True)
+        yield marks.samples([*cells])
+
+
+def _folder(recording: Recording) -> Iterator[Samples]:
+    """Yield the packed rows of each file of a folder, in the order of their names."""
+    decoder = RawDecoder(recording.intake)
+    for path in sorted(path for path in recording.path.iterdir() if path.is_file()):
+        try:
+            yield decoder.decode(path.read_bytes())
+        except DecodeError as error:
+            recording.reject(error.reason, f"{path.name}: {error.detail}")
+
+
+def _blocks(recording: Recording, rows: Values) -> Iterator[Samples]:
     if rows.dtype.kind not in "biuf" or (rows.dtype.kind == "b") != (recording.intake.dtype == "bool"):
         raise recording.error(f"{rows.dtype.name} where {recording.intake.dtype} is expected")
     if rows.dtype.kind == "f" and np.dtype(recording.intake.dtype).kind != "f":
         raise recording.error(f"{rows.dtype.name} where {recording.intake.dtype} is expected")
     for start in range(0, len(rows), BLOCK_ROWS):
         block = np.array(rows[start : start + BLOCK_ROWS])
-        yield recording.sound(block, f"rows {start} to {start + len(block) - 1}")
+        yield Samples(recording.sound(block, f"rows {start} to {start + len(block) - 1}"))
 
 
-def _wav(recording: Recording) -> Iterator[Values]:
+def _wav(recording: Recording) -> Iterator[Samples]:
     try:
         with wave.open(str(recording.path), "rb") as file:
             _check_wav(recording, file)
@@ -254,7 +282,7 @@ def _wav(recording: Recording) -> Iterator[Values]:
             while data := file.readframes(BLOCK_ROWS):
                 whole = len(data) - len(data) % (width * channels)
                 samples = _samples(data[:whole], width).reshape(-1, channels)
-                yield samples.astype(recording.intake.dtype)
+                yield Samples(samples.astype(recording.intake.dtype))
     except wave.Error as error:
         raise recording.error(f"not a PCM wav file: {error}") from None
 
@@ -280,3 +308,8 @@ def _samples(data: bytes, width: int) -> Values:
         padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         return padded.view("<i4").ravel() / float(1 << 31)
     return np.frombuffer(data, f"<i{width}") / float(1 << (8 * width - 1))
+
+
+_READERS: dict[str, Callable[[Recording], Iterator[Samples]]] = {
+    "csv": _csv, "npy": _npy, "npz": _npz, "wav": _wav, "jsonl": _jsonl,
+}  # fmt: skip

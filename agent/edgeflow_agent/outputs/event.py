@@ -26,6 +26,7 @@ class EventOutput:
         flow = graph.flows[node.source]
         self._inputs, self._codes = flow.inputs, flow.codes
         self._keyed = flow.key is not None
+        self._payload_time = flow.domain == "payload"
         self._digest = digest
         self._models = models
 
@@ -41,10 +42,11 @@ class EventOutput:
     def _block(self, batch: Batch, key_name: Callable[[int], str], clock: Clock, decided: int) -> Block:
         distinct, index = np.unique(batch.key, return_inverse=True)
         keyed = self._keyed and len(batch) > 0
+        t = batch.t - clock.offset_ns if self._payload_time else batch.t
         return Block(
             output=self._name, type=self._type, severity=self._options.severity,
             count=len(batch), clock=clock,
-            t=_bytes(batch.t), spans=_bytes(batch.span), inputs=self._inputs,
+            t=_bytes(t), spans=_bytes(batch.span), inputs=self._inputs,
             keys=tuple(key_name(int(key)) for key in distinct) if keyed else (),
             key=_bytes(index.astype(np.uint32)) if keyed else b"",
             data=tuple(self._columns(batch)), pipeline_digest=self._digest, models=self._models,

@@ -7,9 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from edgeflow_agent.core.batch import Batch, Values
+import numpy as np
+
+from edgeflow_agent.core.batch import Batch, Int64s, Values
 from edgeflow_agent.core.board import Slot, labelled
 from edgeflow_agent.core.channel import Channel
+from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.messages import Effect, EffectRow
 from edgeflow_agent.outputs.event import carried, words
 from edgeflow_proto.pipeline.graph import Graph
@@ -26,12 +29,20 @@ class EffectSender:
         self._marks = {name: index for index, name in enumerate(graph.outputs)}
         self._chosen = {name: getattr(node.options, "chosen", None) for name, node in graph.outputs.items()}
         self._codes = {name: graph.flows[node.source].codes for name, node in graph.outputs.items()}
+        self._timed = {name for name, node in graph.outputs.items()
+                       if graph.flows[node.source].domain == "payload"}  # fmt: skip
         self._waiting: deque[Effect] = deque()
         self._slot = slot
 
     def send(self, output: str, batch: Batch, key_name: Callable[[int], str]) -> None:
         """Hand rows over, in order, behind whatever still waits."""
-        rows = list(_rows(batch, cells(batch, self._chosen[output], self._codes[output]), key_name))
+        number = batch.span[:, 1] if batch.span.shape[1] == 2 else batch.t
+        if output in self._timed:  # their times say nothing of how old the effect is
+            batch = Batch(
+                batch.values, np.full_like(batch.t, boottime_ns()), batch.key, batch.span, batch.columns
+            )
+        spelled = cells(batch, self._chosen[output], self._codes[output])
+        rows = list(_rows(batch, number, spelled, key_name))
         for start in range(0, len(rows), ROWS_PER_MESSAGE):
             self._waiting.append(
                 Effect(output, self._marks[output], tuple(rows[start : start + ROWS_PER_MESSAGE]))
@@ -85,10 +96,9 @@ def _spelled(values: Values, codes: Sequence[str]) -> list[Any]:
 
 
 def _rows(
-    batch: Batch, columns: Mapping[str, list[Any]], key_name: Callable[[int], str]
+    batch: Batch, number: Int64s, columns: Mapping[str, list[Any]], key_name: Callable[[int], str]
 ) -> Iterator[EffectRow]:
-    # The number that tells effects done from new ones: rows of several inputs have only their time in common.
-    number = batch.span[:, 1] if batch.span.shape[1] == 2 else batch.t
+    # The number tells effects done from new ones: rows of several inputs have only their time in common.
     for i, (row, t, key) in enumerate(
         zip(number.tolist(), batch.t.tolist(), batch.key.tolist(), strict=True)
     ):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from edgeflow_proto.bundle import Signature
 from edgeflow_proto.pipeline.flow import ITEM_BYTES, Flow
 from edgeflow_proto.pipeline.graph import Graph, InputNode, OutputNode, StepNode
@@ -123,15 +125,18 @@ class _Checker:
         try:
             if intake.decode and not kind.decodes:
                 raise Mistake(f"{entry.kind} rows need no decoder", option="decode")
-            intake = kind.adjust(intake)
+            fielded = (kind.decodes or kind.lossless) and not kind.captures() and intake.key is not None
+            intake = msgspec.structs.replace(kind.adjust(intake), _fielded=fielded)
             self.check_intake(kind, intake)
         except Mistake as mistake:
             self.mistake(entry, mistake)
             return
         self.intakes[entry.name] = InputNode(entry.name, entry.kind, kind, intake)
+        codes = {column: tuple(words) for column, words in intake.codes.items()}
         self.flows[entry.name] = Flow(
-            intake.row_shape, intake.dtype, intake.columns, intake.rate, (entry.name,), intake.key
-        )
+            intake.row_shape, intake.dtype, intake.columns, intake.rate, (entry.name,), intake.key,
+            domain="payload" if intake.clock else "arrival", codes=codes,
+        )  # fmt: skip
 
     def check_intake(self, kind: InputKind, intake: Intake) -> None:
         if intake.fields is not None:
@@ -141,11 +146,24 @@ class _Checker:
         if intake.shape is not None and intake.fields is not None and intake.shape[-1] != len(intake.fields):
             what = f"the last axis of shape {list(intake.shape)} is not {len(intake.fields)} fields"
             raise Mistake(what, option="shape")
-        if intake.key is not None and intake.key not in kind.captures():
+        carries = kind.decodes or kind.lossless  # whether samples may carry more than numbers
+        if intake.key is not None and intake.key not in kind.captures() and not intake.key_field:
             hint = near_miss(intake.key, kind.captures())
             raise Mistake(f"no capture '{intake.key}' in the source", option="key", hint=hint)
+        if (intake.codes or intake.clock) and (not carries or intake.shape is not None):
+            raise Mistake("its samples are numbers alone", option="codes" if intake.codes else "time")
+        self.check_codes(intake)
         if not 1 <= intake.max_keys <= 65536:
             raise Mistake("must be between 1 and 65536", option="max_keys")
+
+    def check_codes(self, intake: Intake) -> None:
+        for column, words in intake.codes.items():
+            if column not in (intake.columns or ()):
+                raise Mistake(
+                    f"no column '{column}'", option="codes", hint=near_miss(column, intake.columns or ())
+                )
+            if not words or len({*words}) < len(words):
+                raise Mistake(f"'{column}': name each text once, and at least one", option="codes")
 
     def ring(self, entry: Entry, graph: Graph) -> None:
         node, flow = graph.inputs.get(entry.name), self.flows.get(entry.name)

@@ -26,7 +26,7 @@ MAX_ENTRIES = 256  # in each section
 _PARAM_NAME = re.compile(r"[A-Za-z_]\w*")
 _PARAM = re.compile(r"\$(\$?[A-Za-z_]\w*)")  # $$name is the text $name
 _SECTIONS: dict[str, Role] = {"inputs": "input", "steps": "step", "outputs": "output"}
-_INTAKE = frozenset(field.encode_name for field in msgspec.structs.fields(Intake))
+_INTAKE = frozenset(name for name in Intake.__struct_encode_fields__ if not name.startswith("_"))
 _HANDLING = frozenset(field.encode_name for field in msgspec.structs.fields(Handling))
 _COMMON: dict[Role, frozenset[str]] = {
     "input": _INTAKE, "step": _HANDLING | {"from"}, "output": frozenset(("from",)),

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeflow_agent.inputs.recording import BLOCK_ROWS, MAX_LINE, RecordingError, open_rows
-from edgeflow_proto.pipeline.kinds.base import Intake
+from edgeflow_proto.pipeline.kinds.base import Intake, TimeField
+from edgeflow_proto.pipeline.kinds.decoders import Senml
 from edgeflow_proto.pipeline.units import Frequency
 
 XY = Intake(fields=["x", "y"])
@@ -24,9 +25,12 @@ class Read:
     def __init__(self, path: Path, intake: Intake) -> None:
         self.said: list[tuple[str, str, int]] = []
         recording = open_rows(path, intake, lambda *said: self.said.append(said))
-        blocks = [np.array(block) for block in recording]
+        found = [*recording]
+        blocks = [np.array(block.values) for block in found]
         assert all(block.dtype == intake.dtype and block.shape[1:] == intake.row_shape for block in blocks)
         self.rows = np.concatenate([np.empty((0, *intake.row_shape), intake.dtype), *blocks])
+        self.keys = [key for block in found for key in block.keys or ()]
+        self.times = [time for block in found if block.times is not None for time in block.times.tolist()]
         self.rejected = dict(recording.rejected)
 
 
@@ -183,3 +187,52 @@ def test_any_bytes_are_read_or_refused(
     path = written(tmp_path_factory.getbasetemp(), f"any.{ending}", HEADS[ending] + content)
     with suppress(RecordingError):
         assert Read(path, XY).rows.shape[1:] == (2,)
+
+
+MARKED = Intake(fields=["x"], key="sensor", time=TimeField(field="at", unit="iso"), codes={}, _fielded=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "at,sensor,x\n2020-01-01T00:00:00Z,s1,1\n2020-01-01T00:00:01Z,s2,2\nnever,s1,3\n"),
+        ("a.jsonl", '{"at": "2020-01-01T00:00:00Z", "sensor": "s1", "x": 1}\n'
+         '{"at": "2020-01-01T00:00:01Z", "sensor": "s2", "x": 2}\n{"at": "never", "sensor": "s1", "x": 3}\n'),
+    ],
+)  # fmt: skip
+def test_rows_carry_their_keys_and_times(tmp_path: Path, name: str, content: str) -> None:
+    read = Read(written(tmp_path, name, content), MARKED)
+    assert read.rows.tolist() == [[1], [2]]
+    assert read.keys == ["s1", "s2"]
+    assert read.times == [1577836800 * 10**9, 1577836801 * 10**9]
+    assert read.rejected == {"time": 1}
+
+
+def test_texts_in_csv_stand_for_numbers(tmp_path: Path) -> None:
+    intake = Intake(fields=["state"], codes={"state": ["idle", "run"]}, dtype="uint8")
+    read = Read(written(tmp_path, "a.csv", "state\nrun\nidle\nrunning\n"), intake)
+    assert (read.rows.tolist(), read.rejected) == ([[1], [0]], {"code": 1})
+
+
+def test_npz_has_an_array_for_each_field(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.arange(3.0), y=np.arange(3.0) * 2, sensor=np.array(["a", "b", "a"]))
+    assert Read(path, XY).rows.tolist() == [[0, 0], [1, 2], [2, 4]]
+    keyed = Intake(fields=["x"], key="sensor", _fielded=True)
+    assert Read(path, keyed).keys == ["a", "b", "a"]
+    with pytest.raises(RecordingError, match="no array 'z'"):
+        Read(path, Intake(fields=["z"]))
+
+
+def test_a_folder_of_packed_rows_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    for name, rows in (("b.bin", [[3, 4]]), ("a.bin", [[1, 2], [5, 6]]), ("c.bin", [])):
+        (tmp_path / name).write_bytes(np.array(rows, "<i2").tobytes())
+    read = Read(tmp_path, Intake(fields=["x", "y"], dtype="int16"))
+    assert (read.rows.tolist(), read.rejected) == ([[1, 2], [5, 6], [3, 4]], {"shape": 1})
+
+
+def test_a_pack_of_senml_a_line(tmp_path: Path) -> None:
+    lines = '[{"bn": "a:", "n": "t", "v": 1}]\n[{"n": "a:t", "v": 2}, {"n": "b:t", "v": 3}]\n'
+    intake = Intake(fields=["x"], key="name", _fielded=True, decode=Senml())
+    read = Read(written(tmp_path, "a.jsonl", lines), intake)
+    assert (read.rows.tolist(), read.keys) == ([[1], [2], [3]], ["a:t", "a:t", "b:t"])

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow_agent.core.batch import Values
+from edgeflow_agent.core.batch import Int64s, Values
 from edgeflow_proto.pipeline.kinds.base import DecoderKind, Intake
 
 GROUP = "edgeflow.decoders"
@@ -23,8 +23,9 @@ GROUP = "edgeflow.decoders"
 class DecodeError(ValueError):
     """A payload is refused. `reason` is one word of few, to count by; `detail` is for people.
 
-    Reasons: json, cbor, raw (not that format at all), type (not a number, say), shape (a wrong number of
-    values), range (not a number of the input's dtype), nan (NaN or infinity), missing_field, size.
+    Reasons: json, cbor, csv, senml, raw (not that format at all), type (not a number, say), shape (a wrong
+    number of values), range (not a number of the input's dtype), nan (NaN or infinity), missing_field, code
+    (a text that is not declared), time (not a time), key, size.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -33,11 +34,29 @@ class DecodeError(ValueError):
         self.detail = detail
 
 
+class Samples(NamedTuple):
+    """Samples of one payload: values ``(n, *row_shape)`` of the input's dtype, oldest first.
+
+    `keys` are their keys where the input's key is a field, `times` int64 ``(n,)``, ns since 1970, where
+    they carry their time.
+    """
+
+    values: Values
+    keys: list[str] | None = None
+    times: Int64s | None = None
+
+
+def part(samples: Samples, rows: slice) -> Samples:
+    """Return some of the samples."""
+    keys = None if samples.keys is None else samples.keys[rows]
+    return Samples(samples.values[rows], keys, None if samples.times is None else samples.times[rows])
+
+
 class Decoder(Protocol):
     """Turns payloads into samples. It remembers nothing between calls."""
 
-    def decode(self, payload: bytes) -> Values:
-        """Return ``(n, *row_shape)`` of the input's dtype, oldest first; raises DecodeError.
+    def decode(self, payload: bytes) -> Samples:
+        """Return what is in a payload; raises DecodeError.
 
         The array may be a read-only view of the payload. Payloads are hostile: whatever they hold, the time
         and memory taken are in proportion to their length.

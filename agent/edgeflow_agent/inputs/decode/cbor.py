@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from edgeflow_agent.core.batch import Values
-from edgeflow_agent.inputs.decode.base import DecodeError, narrowed, shaped
+from edgeflow_agent.inputs.decode.base import DecodeError, Samples, narrowed, shaped
 from edgeflow_agent.inputs.decode.raw import RawDecoder
 from edgeflow_agent.inputs.decode.sample import Form, number_type, refusal
 from edgeflow_proto.cbor import check_written_out
@@ -39,15 +39,18 @@ class CborDecoder:
         self._form = Form(wide, samples, number_type(self._wide))
         self._raw = RawDecoder(intake)
 
-    def decode(self, payload: bytes) -> Values:
+    def decode(self, payload: bytes) -> Samples:
         """Return the samples (see `Decoder.decode`)."""
-        content = self._found(_loaded(payload))
+        content = self._found(loaded(payload))
+        if self._form.marked and isinstance(content, bytes | cbor2.CBORTag):
+            raise DecodeError("type", "packed numbers carry no key, time or code")
         if isinstance(content, bytes):
             return self._raw.decode(content)
         if isinstance(content, cbor2.CBORTag):
-            return self._typed(content)
+            return Samples(self._typed(content))
         try:
-            return narrowed(self._form.rows(msgspec.convert(content, self._form.type)), self._dtype)
+            found = self._form.samples(msgspec.convert(content, self._form.type))
+            return found._replace(values=narrowed(found.values, self._dtype))
         except msgspec.ValidationError as error:
             raise refusal(error) from None
 
@@ -69,7 +72,8 @@ class CborDecoder:
         return narrowed(shaped(np.frombuffer(tag.value, dtype), self._row_shape), self._dtype)
 
 
-def _loaded(payload: bytes) -> Any:
+def loaded(payload: bytes) -> Any:
+    """Return what a payload holds; raises DecodeError."""
     stream = BytesIO(payload)
     try:
         content = cbor2.CBORDecoder(stream).decode()

@@ -6,8 +6,7 @@ import re
 
 import msgspec
 
-from edgeflow_agent.core.batch import Values
-from edgeflow_agent.inputs.decode.base import DecodeError
+from edgeflow_agent.inputs.decode.base import DecodeError, Samples
 from edgeflow_agent.inputs.decode.sample import Form, number_type, refusal
 from edgeflow_proto.pipeline.kinds.base import Intake
 from edgeflow_proto.pipeline.kinds.decoders import Json
@@ -22,17 +21,19 @@ class JsonDecoder:
         self._form = Form(intake, options.samples, number_type(intake.dtype))
         self._decoder = msgspec.json.Decoder(self._form.type)
 
-    def decode(self, payload: bytes) -> Values:
+    def decode(self, payload: bytes) -> Samples:
         """Return the samples (see `Decoder.decode`)."""
         try:
             decoded = self._decoder.decode(payload)
         except msgspec.ValidationError as error:
             raise refusal(error) from None
+        except UnicodeDecodeError as error:
+            raise DecodeError("json", str(error)) from None
         except msgspec.DecodeError as error:  # some programs write NaN although JSON has no such number
             raise DecodeError("nan" if _NOT_A_NUMBER.search(payload) else "json", str(error)) from None
         except RecursionError:
             raise DecodeError("json", "nested too deeply") from None
-        return self._form.rows(decoded)
+        return self._form.samples(decoded)
 
 
 def decoder(options: Json, intake: Intake) -> JsonDecoder:

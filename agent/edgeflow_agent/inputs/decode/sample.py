@@ -7,7 +7,7 @@ decoding knows ``true`` from 1, names what is missing, and skips fields nobody a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Annotated, Any
@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 
 from edgeflow_agent.core.batch import Values
-from edgeflow_agent.inputs.decode.base import DecodeError
+from edgeflow_agent.inputs.decode.base import DecodeError, Samples
+from edgeflow_agent.inputs.decode.marks import Marks
 from edgeflow_proto.pipeline.kinds.base import Intake
 
 _Tree = dict[str, Any]  # path part → tree, or the type at its end
@@ -29,11 +30,25 @@ class Form:
         """`number` is the type of one value; raises ValueError when two fields cannot both be read."""
         self.dtype = np.dtype(intake.dtype)
         self.row_shape = intake.row_shape
-        sample, self._values = _tensor(intake, number) if intake.shape else _fields(intake, number)
+        self.marks = Marks(intake)
+        self.marked = bool(self.marks)
+        sample, self._values = self._form(intake, number)
         self.type: Any = sample
         self._samples: Callable[[Any], list[Any]] = _alone
         if samples is not None:
             self.type, self._samples = _within(samples, list[sample])  # type: ignore[valid-type]
+
+    def _form(self, intake: Intake, number: Any) -> tuple[Any, Callable[[Any], Any]]:
+        if self.marked:
+            return _struct_of(self.marks.leaves(number))
+        return _tensor(intake, number) if intake.shape else _fields(intake, number)
+
+    def samples(self, payload: Any) -> Samples:
+        """Return samples of the intake's dtype; raises DecodeError."""
+        if not self.marked:
+            return Samples(self.rows(payload))
+        found = [self._values(sample) for sample in self._samples(payload)]
+        return self.marks.samples([one if isinstance(one, tuple) else (one,) for one in found])
 
     def rows(self, payload: Any) -> Values:
         """Return ``(n, *row_shape)`` of the intake's dtype; raises DecodeError."""
@@ -115,10 +130,15 @@ def _within(path: str, kind: Any) -> tuple[Any, Callable[[Any], list[Any]]]:
 
 def _struct(paths: Iterable[str], leaf: Any) -> tuple[type[msgspec.Struct], Callable[[Any], Any]]:
     """Return a nested struct with `leaf` at each dotted path, and what takes those values out of it."""
+    return _struct_of([(path, leaf) for path in paths])
+
+
+def _struct_of(leaves: Sequence[tuple[str, Any]]) -> tuple[type[msgspec.Struct], Callable[[Any], Any]]:
+    """Return a nested struct with a type at each dotted path, and what takes those values out of it."""
     tree: _Tree = {}
-    for path in paths:
+    for path, leaf in leaves:
         _plant(tree, path, leaf)
-    return _grown(tree), attrgetter(*(_attribute(tree, path) for path in paths))
+    return _grown(tree), attrgetter(*(_attribute(tree, path) for path, _ in leaves))
 
 
 def _plant(tree: _Tree, path: str, leaf: Any) -> None:

@@ -62,8 +62,21 @@ class DecoderKind(Kind, frozen=True, kw_only=True):
     """How one payload becomes samples."""
 
 
+class TimeField(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a sample carries its time, and how: numbers of `unit` since 1970, or ``iso`` texts (RFC 3339)."""
+
+    field: str
+    unit: Literal["s", "ms", "us", "ns", "iso"] = "s"
+
+
 class Intake(msgspec.Struct, frozen=True, kw_only=True):
-    """Options every input has. Without `fields` or `shape` a sample is one number, column ``value``."""
+    """Options every input has. Without `fields` or `shape` a sample is one number, column ``value``.
+
+    `key` names a capture of the source or, where it captures nothing, a field of the samples. `codes` are the
+    texts that a column may hold, which become their numbers. `time` is a field of the samples; without it a
+    sample's time is its arrival. A sample whose time is before one that came earlier is `late`: dropped and
+    counted, or kept with that one's time.
+    """
 
     fields: dict[str, str] | list[str] | None = None
     shape: tuple[int, ...] | None = None
@@ -71,9 +84,18 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     rate: Frequency | None = None
     key: str | None = None
     max_keys: int = 256
+    codes: dict[str, list[str]] = {}
+    time: TimeField | str | None = None
+    late: Literal["drop", "keep"] = "drop"
     buffer: Extent | None = None
     gaps: Literal["reset", "bridge"] = "reset"
     decode: DecoderKind | None = None
+    _fielded: bool = False  # set by the check: the key is a field of the samples, not a capture
+
+    @property
+    def key_field(self) -> str | None:
+        """The field that holds a sample's key, if one does."""
+        return self.key if self._fielded else None
 
     @property
     def paths(self) -> dict[str, str]:
@@ -81,6 +103,11 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(self.fields, dict):
             return self.fields
         return {name: name for name in self.fields or ("value",)}
+
+    @property
+    def clock(self) -> TimeField | None:
+        """Where a sample carries its time, if it does."""
+        return TimeField(field=self.time) if isinstance(self.time, str) else self.time
 
     @property
     def row_shape(self) -> tuple[int, ...]:

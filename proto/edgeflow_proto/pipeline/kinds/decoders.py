@@ -26,5 +26,22 @@ class Cbor(DecoderKind, frozen=True, kw_only=True):
     samples: str | None = None
 
 
+class Csv(DecoderKind, frozen=True, kw_only=True):
+    """Lines of values (RFC 4180), one sample each; the first one names the columns unless they are stated."""
+
+    short = "columns"
+    columns: list[str] | None = None
+    separator: str = ","
+
+
+class Senml(DecoderKind, frozen=True, kw_only=True):
+    """Sensor measurement lists (RFC 8428), in JSON or CBOR, with base fields resolved.
+
+    The records of one time are one sample; a field's path is the record's full name. Where the input's key
+    is ``name``, each record with a value is a sample of its own, and its full name the key. ``time: t``
+    takes the records' times, relative ones from their arrival.
+    """
+
+
 class Raw(DecoderKind, frozen=True, kw_only=True):
     """Packed rows in the input's dtype, little-endian, one after the other."""

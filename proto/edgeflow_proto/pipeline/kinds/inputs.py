@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 import msgspec
 
 from edgeflow_proto.pipeline.kinds.base import InputKind, Intake, check_format
-from edgeflow_proto.pipeline.kinds.decoders import Json
+from edgeflow_proto.pipeline.kinds.decoders import Json, Senml
 from edgeflow_proto.pipeline.problem import Mistake, near_miss
 from edgeflow_proto.pipeline.units import Duration, Frequency
 
 _CAPTURE = re.compile(r"\{([A-Za-z_]\w*)\}")
 HOST_COLUMNS = ("cpu", "memory", "disk", "temperature", "network_received", "network_sent")
-FILE_FORMATS = ("csv", "npy", "wav", "jsonl")
+FILE_FORMATS = ("csv", "npy", "npz", "wav", "jsonl")
 
 
 class Mqtt(InputKind, frozen=True, kw_only=True):
@@ -88,9 +88,10 @@ class Host(InputKind, frozen=True, kw_only=True):
 class File(InputKind, frozen=True, kw_only=True):
     """A recorded file, read once from the start; the writer waits for the reader.
 
-    The ending names the format: csv (first line = column names), npy (first axis = rows), wav
-    (PCM; float rows in -1..1), jsonl (one sample a line). Rows are `rate` apart. A path that is not
-    absolute lies in the bundle.
+    The ending names the format: csv (first line = column names), npy (first axis = rows), npz (an array for
+    each field), wav (PCM; float rows in -1..1), jsonl (one sample a line; with ``decode: senml`` one pack).
+    A path that ends in ``/`` is a folder of files of packed rows, read in the order of their names. Rows
+    are `rate` apart unless they carry their time. A path that is not absolute lies in the bundle.
     """
 
     short: ClassVar[str | None] = "path"
@@ -99,9 +100,10 @@ class File(InputKind, frozen=True, kw_only=True):
 
     def adjust(self, intake: Intake) -> Intake:
         """The ending must be a known format and `rate` stated."""
-        check_format(self.path, FILE_FORMATS, "path")
-        if intake.rate is None:
+        if not self.path.endswith("/"):
+            check_format(self.path, FILE_FORMATS, "path")
+        if intake.rate is None and intake.clock is None:
             raise Mistake("a file needs a rate", hint="for example rate: 100 Hz")
-        if intake.decode:
+        if intake.decode and not isinstance(intake.decode, Senml):
             raise Mistake("a file is read by its ending", option="decode")
         return intake

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeflow_agent.inputs.decode.base import DecodeError, Decoder, decoder_of
+from edgeflow_agent.inputs.decode.senml import LABELS
 from edgeflow_proto.pipeline.kinds.base import Intake
-from edgeflow_proto.pipeline.kinds.decoders import Cbor, Json, Raw
+from edgeflow_proto.pipeline.kinds.decoders import Cbor, Csv, Json, Raw, Senml
 
 INTAKE = Intake(fields={"x": "acc.x", "y": "acc.y"})
-COUNT = 2000
+COUNT = 10_000
 
 
 def packed(rows: list[list[float]]) -> bytes:
@@ -29,6 +30,22 @@ def objects(rows: list[list[float]]) -> dict[str, object]:
     return {"id": "s1", "data": [{"acc": {"x": x, "y": y}} for x, y in rows]}
 
 
+def lines(rows: list[list[float]]) -> bytes:
+    return b"acc.x,acc.y\n" + b"".join(b"%r,%r\n" % (x, y) for x, y in rows)
+
+
+def records(rows: list[list[float]]) -> list[dict[str, object]]:
+    base = {"bn": "acc.", "bt": 1.5e9}
+    packs = [[{"n": "x", "t": i, "v": x}, {"n": "y", "t": i, "v": y}] for i, (x, y) in enumerate(rows)]
+    found = [record for pack in packs for record in pack]
+    return [base | found[0], *found[1:]]
+
+
+def labelled(rows: list[list[float]]) -> list[dict[int, object]]:
+    numbers = {name: number for number, name in LABELS.items()}
+    return [{numbers[name]: value for name, value in record.items()} for record in records(rows)]
+
+
 FORMATS: dict[str, tuple[Decoder, Callable[[list[list[float]]], bytes]]] = {
     "json": (decoder_of(Json(samples="data"), INTAKE), lambda rows: json.dumps(objects(rows)).encode()),
     "cbor": (decoder_of(Cbor(samples="data"), INTAKE), lambda rows: cbor2.dumps(objects(rows))),
@@ -37,6 +54,9 @@ FORMATS: dict[str, tuple[Decoder, Callable[[list[list[float]]], bytes]]] = {
         lambda rows: cbor2.dumps({"data": packed(rows)}),
     ),
     "raw": (decoder_of(Raw(), INTAKE), packed),
+    "csv": (decoder_of(Csv(), INTAKE), lines),
+    "senml": (decoder_of(Senml(), INTAKE), lambda rows: json.dumps(records(rows)).encode()),
+    "senml-cbor": (decoder_of(Senml(), INTAKE), lambda rows: cbor2.dumps(labelled(rows))),
 }
 
 
@@ -65,7 +85,7 @@ def test_broken_payloads_with_good_ones_between(name: str) -> None:
         rows = [[float(i), float(j)] for j in range(chance.randint(1, 4))]
         payload = encode(rows)
         try:
-            found = decoder.decode(broken(payload, chance))
+            found = decoder.decode(broken(payload, chance)).values
             assert found.dtype == np.float32
             assert found.shape[1:] == (2,)
             assert np.isfinite(found).all()
@@ -73,21 +93,27 @@ def test_broken_payloads_with_good_ones_between(name: str) -> None:
         except DecodeError as error:
             reasons.add(error.reason)
             rejected += 1
-        np.testing.assert_array_equal(decoder.decode(payload), np.array(rows, np.float32))
+        np.testing.assert_array_equal(decoder.decode(payload).values, np.array(rows, np.float32))
     assert accepted + rejected == COUNT
     assert rejected > COUNT / 20
-    assert reasons <= {"json", "cbor", "type", "shape", "range", "nan", "missing_field"}
+    assert reasons <= {
+        "json", "cbor", "csv", "senml", "type", "shape", "range", "nan", "missing_field", "time",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(payload=st.binary(max_size=300))
 def test_any_bytes_are_decoded_or_refused(name: str, payload: bytes) -> None:
     with suppress(DecodeError):
-        assert FORMATS[name][0].decode(payload).shape[1:] == (2,)
+        assert FORMATS[name][0].decode(payload).values.shape[1:] == (2,)
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(st.sampled_from(["data", "acc", "x", "y", "z"]), inner, max_size=4)
@@ -101,7 +127,7 @@ def test_any_document_is_decoded_or_refused_alike_in_json_and_cbor(content: obje
     found: list[object] = []
     for name, payload in (("json", json.dumps(content).encode()), ("cbor", cbor2.dumps(content))):
         try:
-            found.append(FORMATS[name][0].decode(payload).tolist())
+            found.append(FORMATS[name][0].decode(payload).values.tolist())
         except DecodeError:
             found.append(None)
     assert found[0] == found[1]

@@ -56,7 +56,7 @@ def test_a_sample_may_be_an_object_an_array_or_a_number(
     samples: str | None, intake: Intake, content: Any, rows: Any
 ) -> None:
     for decoder, encode in both(samples, intake):
-        found = decoder.decode(encode(content))
+        found = decoder.decode(encode(content)).values
         assert found.dtype == intake.dtype
         assert found.shape[1:] == intake.row_shape
         np.testing.assert_array_equal(found, np.array(rows, intake.dtype))
@@ -145,14 +145,16 @@ def test_cbor_that_is_none(payload: bytes, why: str) -> None:
 def test_a_typed_array_is_taken_as_it_is(tag: int, dtype: str) -> None:
     values = np.arange(6).astype(dtype)
     decoder = decoder_of(Cbor(samples="d"), XY)
-    found = decoder.decode(cbor2.dumps({"d": cbor2.CBORTag(tag, values.tobytes())}))
+    found = decoder.decode(cbor2.dumps({"d": cbor2.CBORTag(tag, values.tobytes())})).values
     np.testing.assert_array_equal(found, np.arange(6, dtype="float32").reshape(3, 2))
 
 
 def test_packed_bytes_in_cbor_are_rows_of_the_inputs_dtype() -> None:
     decoder = decoder_of(Cbor(samples="d"), XY)
     rows = np.arange(4, dtype="<f4")
-    np.testing.assert_array_equal(decoder.decode(cbor2.dumps({"d": rows.tobytes()})), rows.reshape(2, 2))
+    np.testing.assert_array_equal(
+        decoder.decode(cbor2.dumps({"d": rows.tobytes()})).values, rows.reshape(2, 2)
+    )
     assert reason(decoder, cbor2.dumps({"d": b"abc"})) == "shape"
     assert reason(decoder, cbor2.dumps({"d": rows[:3].tobytes()})) == "shape"
     assert reason(decoder, cbor2.dumps({"d": cbor2.CBORTag(85, b"abc")})) == "shape"
@@ -168,7 +170,7 @@ def test_raw_rows_are_looked_at_where_they_are(dtype: str) -> None:
     intake = Intake(fields=["a", "b"], dtype=dtype)
     rows = np.array([[1, 0], [1, 1]], dtype)
     payload = rows.astype(rows.dtype.newbyteorder("<")).tobytes()
-    found = decoder_of(Raw(), intake).decode(payload)
+    found = decoder_of(Raw(), intake).decode(payload).values
     np.testing.assert_array_equal(found, rows)
     assert found.dtype == dtype
     assert reason(decoder_of(Raw(), intake), b"") == "shape"
