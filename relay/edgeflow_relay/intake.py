@@ -27,7 +27,7 @@ log = logging.getLogger("edgeflow.relay")
 MAX_WAITING = 32 << 20  # bytes
 GROUP_BLOCKS, GROUP_BYTES = 256, 8 << 20
 RETRY_S = 1.0
-_INSERT_ROWS = 5000
+_INSERT_ROWS, _INSERT_BYTES = 5000, 8 << 20  # in memory as JSON, which can be a hundred times a block
 _Done = Callable[[], None]
 
 
@@ -159,18 +159,26 @@ def store(connection: Connection, batches: Sequence[Batch]) -> Outcome:
     """Store batches in the order they came, those that cannot be read as they are."""
     outcome = Outcome()
     pending: list[events.Row] = []
+    size = 0
     for batch in batches:
-        try:
-            pending += blocks.rows(batch)
-        except blocks.Unreadable as error:
-            outcome.rejected.append((batch, str(error)))
-            journals.reject(connection, batch, str(error))
-        if len(pending) >= _INSERT_ROWS:
+        rows = _read(connection, batch, outcome)
+        pending += rows
+        size += sum(len(row.body) for row in rows)
+        if len(pending) >= _INSERT_ROWS or size >= _INSERT_BYTES:
             _insert(connection, pending, outcome)
-            pending = []
+            pending, size = [], 0
     _insert(connection, pending, outcome)
     outcome.missing = journals.advance(connection, batches)
     return outcome
+
+
+def _read(connection: Connection, batch: Batch, outcome: Outcome) -> list[events.Row]:
+    try:
+        return blocks.rows(batch)
+    except blocks.Unreadable as error:
+        outcome.rejected.append((batch, str(error)))
+        journals.reject(connection, batch, str(error))
+        return []
 
 
 def _insert(connection: Connection, rows: list[events.Row], outcome: Outcome) -> None:

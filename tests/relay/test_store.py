@@ -108,6 +108,22 @@ def test_a_block_that_is_small_as_columns_and_huge_as_events_is_refused() -> Non
         blocks.rows(huge)
 
 
+def test_events_that_are_large_as_json_do_not_wait_for_each_other_in_memory(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 0
+
+    def add(connection: Connection, rows: list[events.Row]) -> int:
+        nonlocal most
+        most = max(most, sum(len(row.body) for row in rows))
+        return len(rows)
+
+    monkeypatch.setattr(events, "add", add)
+    large = [block(1 + 100 * i, 100, fixed={"pad": "x" * 20_000}) for i in range(12)]
+    store(connection, [Batch("d", "j", "p", 1 + 100 * i, 100, one) for i, one in enumerate(large)])
+    assert most < 12 << 20
+
+
 def test_times_that_no_clock_shows_are_clamped(connection: Connection) -> None:
     clock = blocks.decode_block(block(1)).clock
     far = type(clock)(clock.boot_id, 1 << 90, clock.quality)
