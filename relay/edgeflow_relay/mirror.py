@@ -59,7 +59,7 @@ class Session:
     """One connection. paho calls back in a thread of its own, which is passed on to the loop."""
 
     def __init__(self, broker: Broker) -> None:
-        """Raises OSError when certificates or the password cannot be read."""
+        """Raises OSError or ValueError when certificates or the password cannot be read."""
         self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._client = _client(broker)
@@ -234,7 +234,7 @@ class Mirror:
             began, before = loop.time(), self._cursor
             try:
                 await self._attempt()
-            except* (Lost, OSError, SQLAlchemyError) as group:
+            except* (Lost, OSError, ValueError, SQLAlchemyError) as group:
                 self.error = str(group.exceptions[0])
             self.connected = False
             self._limited.warning(self.address, self.error)

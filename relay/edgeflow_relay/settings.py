@@ -83,7 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise SettingsError("fleet", f"not a fleet name: {self.fleet!r} (letters, digits, . _ -)")
         if not 0 < self.heartbeat < self.offline_after:
             raise SettingsError("offline_after", "must be longer than the heartbeat's interval")
-        _ = self.mirror
+        if self.mirror is not None and not 0 < self.mirror.port < 1 << 16:
+            raise SettingsError("broker", f"not a port: {self.mirror.port}")
 
     @property
     def mirror(self) -> Broker | None:

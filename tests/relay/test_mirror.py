@@ -201,3 +201,20 @@ def test_a_broker_that_refuses_is_asked_again_and_nothing_is_passed_over(
     eventually(lambda: len(set(listener.ids)) == 10, "all is published once it may")
     listener.close()
     broker.stop()
+
+
+def test_a_password_that_cannot_be_read_costs_the_mirror_alone(
+    own_relay: Relay, tmp_path: Path, connect: Connect
+) -> None:
+    (tmp_path / "password").write_bytes(b"\xff\xfe")
+    config = tmp_path / "relay.yaml"
+    config.write_text(
+        f"fleet: plant-7\nbroker: {{port: 9, username: a, password_file: {tmp_path}/password}}\n"
+    )
+    own_relay.extra = ("--config", str(config))
+    own_relay.start()
+    eventually(lambda: "can't decode" in own_relay.log, "the reason is told")
+    device = connect(own_relay, "stored", fleet="plant-7")
+    device.block(1)
+    device.await_ack(1)
+    assert own_relay.stop() == 0

@@ -32,6 +32,8 @@ def test_loopback_has_many_names(host: str) -> None:
         ({"grpc_port": -1}, "grpc_port: not a port: -1"),
         ({"fleet": "a/b"}, "fleet: not a fleet name: 'a/b'"),
         ({"broker": "a:b:c"}, "broker: not an address: 'a:b:c'"),
+        ({"broker": "localhost:99999"}, "broker: not a port: 99999"),
+        ({"broker": Broker(port=-1)}, "broker: not a port: -1"),
         ({"heartbeat": 10, "offline_after": 10}, "offline_after: must be longer"),
     ],
 )
