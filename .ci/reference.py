@@ -89,7 +89,8 @@ def prose(kind: type) -> str:
 
 def table(kind: type[msgspec.Struct], short: str | None) -> str:
     """Return the options of a struct as a table; empty where it has none."""
-    rows = [row(field, field.encode_name == short) for field in msgspec.structs.fields(kind)]
+    known = [field for field in msgspec.structs.fields(kind) if not field.name.startswith("_")]
+    rows = [row(field, field.encode_name == short) for field in known]
     return "\n".join(["| option | takes | default |", "|---|---|---|", *rows]) if rows else ""
 
 

@@ -161,7 +161,8 @@ def _struct(kind: type[msgspec.Struct]) -> Schema:
 
 def _options(kind: type[msgspec.Struct]) -> Schema:
     """Return the options of a struct, each with what the struct's docstring says of it."""
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    known = msgspec.structs.fields(kind)
+    fields = {field.encode_name: field for field in known if not field.name.startswith("_")}
     return {name: {**_value(field.type), **_said(kind, name)} for name, field in fields.items()}
 
 
