@@ -108,6 +108,16 @@ def test_every_row_of_the_windowed_gaussian_detector_is_the_published_one(
     np.testing.assert_allclose(scores, published, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("number", [3, 4])
+def test_senml_records_have_their_resolved_form(tmp_path: Path, test_data: Path, number: int) -> None:
+    folder = test_data / "protocol" / "senml"
+    packs = tmp_path / "packs.jsonl"
+    packs.write_text(json.dumps(json.loads((folder / f"ex{number}.json").read_text())) + "\n")
+    resolved = json.loads((folder / f"ex{number}.gen.resolved.json").read_text())
+    came = [(event["subject"], event["data"]["value"]) for event in events(tmp_path, "senml", records=packs)]
+    assert sorted(came) == sorted((record["n"], record["v"]) for record in resolved)
+
+
 @pytest.mark.parametrize("kind", ["float", "int8"])
 def test_an_operator_that_is_not_here_is_named(tmp_path: Path, test_data: Path, kind: str) -> None:
     folder = test_data / "tflite-micro" / "micro_speech"

@@ -351,3 +351,31 @@ def test_profile_says_where_the_time_went(file: Path, recording: Path, tmp_path:
     text = run(*arguments).stderr
     assert "rows per call" in text
     assert text.count("p50 per call") == 1
+
+
+KEYED = """
+edgeflow: 1
+name: keyed
+inputs:
+  cold: {mqtt: cold/reports, decode: csv, key: sensor, fields: [degrees], time: {field: at, unit: iso}}
+outputs:
+  out: {from: cold, event: cold.out}
+"""
+
+
+def test_recordings_carry_keys_and_times_and_what_is_late_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(KEYED)
+    lines = [
+        "at,sensor,degrees",
+        "2026-01-01T00:00:00Z,a,1",
+        "2026-01-01T01:00:00Z,b,2",
+        "2026-01-01T00:30:00Z,a,3",
+    ]
+    (tmp_path / "cold.csv").write_text("\n".join(lines))
+    result = run(tmp_path / "pipeline.yaml", f"--input=cold={tmp_path / 'cold.csv'}")
+    came = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(event["subject"], event["time"], event["data"]["degrees"]) for event in came] == [
+        ("a", "2026-01-01T00:00:00.000000Z", 1),
+        ("b", "2026-01-01T01:00:00.000000Z", 2),
+    ]
+    assert "late" in result.stderr

@@ -21,8 +21,8 @@ import msgspec
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch, Keys, numbered
-from edgeflow_agent.inputs.decode.base import Samples
-from edgeflow_agent.inputs.recording import open_rows
+from edgeflow_agent.inputs.decode.base import Samples, chosen
+from edgeflow_agent.inputs.recording import Recording, open_rows
 from edgeflow_agent.models.load import load_model
 from edgeflow_agent.operators.load import operators
 from edgeflow_agent.outputs.event import EventOutput
@@ -30,6 +30,7 @@ from edgeflow_agent.runtime.plan import Plan, compile_plan
 from edgeflow_agent.runtime.run import Runtime
 from edgeflow_proto.event import Clock, Event, event_id, events
 from edgeflow_proto.pipeline.graph import Graph, InputNode
+from edgeflow_proto.pipeline.kinds.base import Intake
 from edgeflow_proto.pipeline.kinds.inputs import File
 
 BLOCK_ROWS = 1024  # of the fastest input in one turn
@@ -140,7 +141,9 @@ class Run:
         recording = open_rows(path, node.intake, self._remark)
         self.rejected[node.name] = recording.rejected
         first, keys = 0, self._keys[node.name]
-        for samples in recording:
+        for samples in _on_time(recording, node.intake):
+            if not len(samples.values):
+                continue
             batch = _timed(samples, first, node, keys)
             first += len(batch)
             turns = batch.t // turn_ns
@@ -245,6 +248,22 @@ def _turn(part: Part) -> int:
 
 def _rate(node: InputNode) -> float:
     return node.intake.rate or UNSTATED_HZ
+
+
+def _on_time(recording: Recording, intake: Intake) -> Iterator[Samples]:
+    """Yield samples without those that a device would drop as late, which are counted."""
+    newest = 0
+    for samples in recording:
+        times = samples.times
+        if times is None or intake.late == "keep":
+            yield samples
+            continue
+        before = np.maximum.accumulate(np.concatenate([[newest], times[:-1]]))
+        newest = max(newest, int(times.max()))
+        late = times < before
+        if late.any():
+            recording.reject("late", "samples older than those before them", int(late.sum()))
+        yield chosen(samples, ~late)
 
 
 def _timed(samples: Samples, first: int, node: InputNode, keys: dict[str, int]) -> Batch:

@@ -52,6 +52,12 @@ def part(samples: Samples, rows: slice) -> Samples:
     return Samples(samples.values[rows], keys, None if samples.times is None else samples.times[rows])
 
 
+def chosen(samples: Samples, rows: npt.NDArray[np.bool_]) -> Samples:
+    """Return the samples that are marked."""
+    keys = samples.keys and [key for key, kept in zip(samples.keys, rows.tolist(), strict=True) if kept]
+    return Samples(samples.values[rows], keys, None if samples.times is None else samples.times[rows])
+
+
 class Decoder(Protocol):
     """Turns payloads into samples. It remembers nothing between calls."""
 
