@@ -36,6 +36,10 @@ _INSTEAD = {
 }
 
 
+class Refused(Unwell):
+    """The request itself is refused: made again, it would be again."""
+
+
 class Server:
     """A device or a relay. Every call raises Failure when it is not there or refuses."""
 
@@ -111,15 +115,17 @@ class Server:
         except (ValueError, OSError, HTTPException):
             answer = None
         told = answer if isinstance(answer, dict) else {}
+        kind = Refused if 400 <= error.code < 500 else Unwell
         problems = told.get("problems")
         if isinstance(problems, list) and problems:
-            return Unwell("\n".join(map(_line, problems)), problems=problems)
-        return Unwell(f"{self.url}: {told.get('error') or f'{error.code} {error.reason}'}")
+            return kind("\n".join(map(_line, problems)), problems=problems)
+        return kind(f"{self.url}: {told.get('error') or f'{error.code} {error.reason}'}")
 
     def stream(self, path: str, **query: str | int | None) -> Iterator[Any]:
         """Yield the messages of a stream of server-sent events, over lost connections too, for ever.
 
-        Raises Failure when the first connection cannot be made.
+        Raises Failure when the first connection cannot be made, or a later one is refused: where a store was
+        put back, there is nothing to go on from.
         """
         last, told = "", False
         body: IO[bytes] | None = self._connect(path, query, last)
@@ -131,6 +137,8 @@ class Server:
                         last = number
                         if data:
                             yield json.loads(data)
+            except Refused:
+                raise
             except (OSError, HTTPException, Failure) as error:
                 if not told:
                     note(f"{self.url} was lost ({error}); trying again")
