@@ -52,6 +52,12 @@ def test_times_are_those_of_the_events(filled: Relay) -> None:
     assert sequences(found) == [10, 11, 12]
 
 
+def test_all_times_that_can_be_written_can_be_asked_for(filled: Relay) -> None:
+    ends = "since=0001-01-01T00:00:00Z&until=9999-12-31T23:59:59Z"
+    assert len(ask(filled, f"device=a&pipeline=watch&{ends}")["events"]) == 100
+    assert ask(filled, "since=9999-12-31T23:59:59Z")["events"] == []
+
+
 def test_pages_follow_each_other(filled: Relay) -> None:
     found, after, more = [], "0", True
     while more:

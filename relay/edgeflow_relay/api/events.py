@@ -29,6 +29,7 @@ _FILTERS = ("device", "pipeline", "type", "since", "until")
 _PARAMETERS = (*_FILTERS, "after", "limit", "last")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST = 1 << 62
+_INT64 = 1 << 63
 
 
 class Asked(NamedTuple):
@@ -63,7 +64,7 @@ def _number(name: str, text: str, least: int, most: int) -> int:
 
 
 def _moment(name: str, text: str | None) -> int | None:
-    """Read RFC 3339 as nanoseconds since 1970."""
+    """Read RFC 3339 as nanoseconds since 1970, or the first or last of those that the store has."""
     if text is None:
         return None
     try:
@@ -72,7 +73,7 @@ def _moment(name: str, text: str | None) -> int | None:
         raise Refusal(400, f"{name} is a time such as 2025-01-31T12:00:00Z, not {text[:40]!r}") from None
     if moment.tzinfo is None:
         raise Refusal(400, f"{name} says no time zone: {text[:40]!r} (add Z for UTC)")
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+    return max(-_INT64, min(_INT64 - 1, (moment - _EPOCH) // timedelta(microseconds=1) * 1000))
 
 
 async def index(request: Request) -> Response:
