@@ -11,6 +11,7 @@ name: p
 inputs:
   accel: {mqtt: "a/{m}", key: m, fields: [x, y], rate: 10 Hz}
   slow: {mqtt: s, fields: [c]}
+  quick: {mqtt: q, fields: [c], rate: 100 kHz}
 steps:
 """
 TAIL = """  win: {from: accel, window: 8}
@@ -19,6 +20,7 @@ outputs:
   o1: {from: s, event: seen}
   o2: {from: win, event: seen}
   o3: {from: odd, event: seen}
+  o4: {from: quick, event: seen}
 """
 STEPS = [
     ("accel", "ewma: {}", "give either half_life or alpha"),
@@ -30,6 +32,14 @@ STEPS = [
     ("accel", "filter_iir: {lowpass: 1 Hz, order: 13}", "order: must be between 1 and 12"),
     ("accel", "filter_iir: {bandpass: [2 Hz, 1 Hz]}", "bandpass: is two frequencies, the lower one first"),
     ("accel", "filter_iir: {sos: [[1, 0, 0, 1, -2, 1]]}", "sos: a section is not stable"),
+    ("accel", "filter_iir: {sos: []}", "sos: is between 1 and 32 sections"),
+    ("accel", "filter_iir: {sos: [[.nan, 0, 0, 1, 0, 0]]}",
+     "sos: a section is b0, b1, b2, a0, a1, a2, and a0 is not 0"),
+    ("accel", "filter_iir: {sos: [[1, 0, 0, 1, 0, 0]], order: 3}", "order: sos has none"),
+    ("accel", "filter_iir: {lowpass: 1 Hz, q: 3}", "q: lowpass has none"),
+    ("accel", "filter_iir: {notch: 1 Hz, q: 0}", "q: must be above 0 and at most 1e6"),
+    ("quick", "filter_iir: {highpass: 0.01 Hz}",
+     "highpass: is too low for 100000 Hz, at least 0.1 Hz (resample before it)"),
     ("accel", "filter_iir: {sos: [[1, 0, 0]]}",
      "sos: a section is b0, b1, b2, a0, a1, a2, and a0 is not 0"),
     ("accel", "spectrum: power", "needs windows of columns, but its rows have shape [2]"),
@@ -52,7 +62,7 @@ STEPS = [
 @pytest.mark.parametrize(("source", "entry", "what"), STEPS)
 def test_what_is_said_of_a_wrong_step(source: str, entry: str, what: str) -> None:
     (line,) = problems_of(f"{HEAD}  s: {{from: {source}, {entry}}}\n{TAIL}")
-    assert line.startswith("p.yaml:7:")
+    assert line.startswith("p.yaml:8:")
     assert line.partition(": steps.s: ")[2] == what
 
 
@@ -80,4 +90,4 @@ def test_what_is_said_of_a_wrong_step_with_ports(entry: str, port: str, what: st
 
 def test_a_port_that_is_not_there_is_told() -> None:
     text = f"{HEAD}  s: {{from: accel, route: {{to: {{high: x > 1}}}}}}\n{TAIL}".replace("s,", "s.hihg,")
-    assert problems_of(text) == ["p.yaml:11:8: outputs.o1: 's' has no port 'hihg' (did you mean 'high'?)"]
+    assert problems_of(text) == ["p.yaml:12:8: outputs.o1: 's' has no port 'hihg' (did you mean 'high'?)"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,9 +46,17 @@ class Recursion:
 
 
 def biquad(b0: float, b1: float, b2: float, a1: float, a2: float) -> Recursion:
-    """Return a second-order section with a0 = 1, as a transposed direct form II."""
-    a = np.array([[-a1, 1.0], [-a2, 0.0]])
-    return Recursion(a, np.array([b1 - a1 * b0, b2 - a2 * b0]), np.array([1.0, 0.0]), b0)
+    """Return a second-order section with a0 = 1, in normal form up to a scale.
+
+    The direct forms would take small differences of large states where a cutoff is far below the rate. The
+    coefficients are worked out exactly and then rounded, for the same reason. Source: Barnes and Fam (1977),
+    "Minimum norm recursive digital filters that are free of overflow limit cycles".
+    """
+    f0, f1, f2, e1, e2 = map(Fraction, (b0, b1, b2, a1, a2))
+    middle = -e1 / 2  # the poles lie around it
+    newest, other = f1 - e1 * f0, f2 - e2 * f0
+    a = np.array([[middle, 1], [middle**2 - e2, middle]], np.float64)
+    return Recursion(a, np.array([0.0, 1.0]), np.array([other + middle * newest, newest], np.float64), b0)
 
 
 def mean(alpha: float) -> Recursion:

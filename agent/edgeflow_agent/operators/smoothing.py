@@ -13,6 +13,8 @@ from edgeflow_agent.operators.keys import by_key
 from edgeflow_agent.operators.recursion import Doubles
 from edgeflow_proto.pipeline.kinds.steps import signal
 
+_HUGE = 1e150  # values beyond it could overflow within, and what is carried would be NaN from then on
+
 
 class Smoother(Operator):
     """``(n, *row)`` → ``(n, *row)``, in float64 inside; rows with a value that is no number give NaN."""
@@ -26,7 +28,7 @@ class Smoother(Operator):
     def __call__(self, batch: Batch) -> dict[str, Batch]:
         """Return the rows, each with what came before it."""
         flat = batch.values.reshape(len(batch), -1).astype(np.float64)
-        whole: Rows = np.logical_and.reduce(np.isfinite(flat), axis=1)
+        whole: Rows = np.logical_and.reduce(np.abs(flat) <= _HUGE, axis=1)
         out = np.full_like(flat, np.nan)
         for key, rows in by_key(batch.key):
             index = np.arange(len(batch))[rows]
@@ -36,7 +38,8 @@ class Smoother(Operator):
         return {"": batch.having(self._shaped(out, batch.values), batch.columns)}
 
     def _shaped(self, out: Doubles, like: Values) -> Values:
-        return out.reshape(like.shape).astype(self._dtype)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+            return out.reshape(like.shape).astype(self._dtype)
 
     def _follow(self, key: int, values: Doubles, t: Int64s) -> Doubles:
         """Return what comes of rows of one key, ``(n, values)``."""
@@ -70,7 +73,7 @@ class MeanByRows(Smoother):
 
 
 class MeanByTime(Smoother):
-    """The weight of a row depends on how long ago it was."""
+    """The weight of a row depends on how long ago it was; a late one came with the newest before it."""
 
     def __init__(self, options: signal.Ewma, context: StepContext) -> None:
         super().__init__(context)
@@ -78,7 +81,8 @@ class MeanByTime(Smoother):
 
     def _follow(self, key: int, values: Doubles, t: Int64s) -> Doubles:
         mean, since = self._known.get(key) or (values[0], int(t[0]))
-        keep = 0.5 ** (np.diff(t, prepend=since) / self._half_life)
+        t = np.maximum.accumulate(np.append(since, t))
+        keep = 0.5 ** (np.diff(t) / self._half_life)
         out = np.empty_like(values)
         for row, (value, share) in enumerate(zip(values, keep.tolist(), strict=True)):
             mean = value + share * (mean - value)

@@ -75,8 +75,7 @@ def test_a_row_counts_half_after_the_half_life_in_rows() -> None:
     assert out.values[4, 0] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("options", FILTERS)
-@given(batch=keyed(numbers), sizes=sizes)
+@given(st.sampled_from(FILTERS), keyed(numbers), sizes)
 def test_a_filter_is_its_difference_equation(options: FilterIir, batch: Batch, sizes: list[int]) -> None:
     out = outcome(options, batch, sizes)
     wanted = np.full((len(batch), 2), np.nan)
@@ -91,6 +90,37 @@ def test_a_filter_is_its_difference_equation(options: FilterIir, batch: Batch, s
             x = y
         wanted[own] = x
     np.testing.assert_allclose(out.values, wanted, rtol=1e-9, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        FilterIir(lowpass=Frequency(0.01)), FilterIir(lowpass=Frequency(0.1), order=12),
+        FilterIir(highpass=Frequency(0.1), order=7), FilterIir(sos=[[1, 0, 0, 1, -1.2, 0.36]]),
+    ],
+)  # fmt: skip
+def test_a_far_cutoff_is_exact_however_rows_are_cut(options: FilterIir) -> None:
+    samples = rows(1000 + np.random.default_rng(5).normal(size=(3000, 2)))
+    one, other = [
+        run(lambda: alone(step(options, IN)), cut(samples, sizes))["out"].values
+        for sizes in ([3000], [1, 7, 100, 333])
+    ]
+    np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [Ewma(alpha=0.5), Ewma(half_life=Extent(ns=1)), *FILTERS])
+def test_a_huge_value_is_left_out_and_harms_nothing_behind_it(options: StepKind) -> None:
+    samples = np.array([[1, 2], [1.7e308, 0], [-1.7e308, 0], [3, 4]])
+    out = run(lambda: alone(step(options, IN)), [rows(samples)])["out"].values
+    np.testing.assert_array_equal(np.isnan(out).any(axis=1), [False, True, True, False])
+
+
+def test_a_late_row_does_not_move_a_mean_by_time() -> None:
+    samples = rows(np.float64([[1, 1], [9, 9], [3, 3]]), t=[10**9, 0, 10**9 + PERIOD_NS])
+    options = Ewma(half_life=Extent(ns=PERIOD_NS))
+    for each in ([3], [1]):
+        out = run(lambda: alone(step(options, IN)), cut(samples, each))["out"]
+        assert out.values[:, 0].tolist() == [1, 1, 2]
 
 
 def gain(options: FilterIir, hertz: float) -> float:

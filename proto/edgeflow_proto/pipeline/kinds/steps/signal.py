@@ -21,6 +21,8 @@ Statistic = Literal[
     "q01", "q05", "q10", "q25", "median", "q75", "q90", "q95", "q99",
 ]  # fmt: skip
 FLOATS = ("float32", "float64")
+MAX_SECTIONS = 32
+LEAST_TURN = 1e-6  # of the rate; below it a filter's coefficients are its rounding errors
 Section = tuple[float, float, float, float, float]  # b0, b1, b2, a1, a2; a0 is 1
 
 
@@ -99,7 +101,8 @@ class Ewma(StepKind, frozen=True, kw_only=True):
     """The exponentially weighted mean of the rows so far, per key; it begins with the first row.
 
     By `alpha`, the weight of the newest row, or by `half_life`: after so many rows, or so much time by the
-    rows' times, a row counts half. A row with a value that is no number gives NaN and is left out.
+    rows' times, a row counts half; by time, one no newer than the row before it counts nothing. A row with a
+    value that is no number, or beyond 1e150, gives NaN and is left out.
     """
 
     short: ClassVar[str | None] = "half_life"
@@ -120,9 +123,9 @@ class FilterIir(StepKind, frozen=True, kw_only=True):
 
     One of `lowpass`, `highpass`, `bandpass` (two frequencies: a highpass and a lowpass) as Butterworth
     filters of `order`, a `notch` of quality `q`, or second-order sections as `sos` (``[b0, b1, b2, a0, a1,
-    a2]`` each). It begins at rest. A row with a value that is no number gives NaN and is left out. Source:
-    bilinear transform with prewarped frequency, Bristow-Johnson, "Cookbook formulae for audio EQ biquad
-    filter coefficients".
+    a2]`` each). It begins at rest. A row with a value that is no number, or beyond 1e150, gives NaN and is
+    left out. Source: bilinear transform with prewarped frequency, Bristow-Johnson, "Cookbook formulae for
+    audio EQ biquad filter coefficients".
     """
 
     lowpass: Frequency | None = None
@@ -142,7 +145,10 @@ class FilterIir(StepKind, frozen=True, kw_only=True):
         ]
         if len(named) != 1:
             raise Mistake("give one of lowpass, highpass, bandpass, notch and sos")
+        self._check_shape(named[0])
         if self.sos is not None:
+            if not 1 <= len(self.sos) <= MAX_SECTIONS:
+                raise Mistake(f"is between 1 and {MAX_SECTIONS} sections", option="sos")
             return [_given(section) for section in self.sos]
         if rate is None:
             raise Mistake(
@@ -150,16 +156,23 @@ class FilterIir(StepKind, frozen=True, kw_only=True):
             )
         return self._designed(rate)
 
-    def _designed(self, rate: float) -> list[Section]:
+    def _check_shape(self, name: str) -> None:
+        """Raise Mistake for an order or quality out of its range, or of a filter that has none."""
+        if name in ("notch", "sos") and self.order != 2:
+            raise Mistake(f"{name} has none", option="order")
+        if name != "notch" and self.q != 30:
+            raise Mistake(f"{name} has none", option="q")
         if not 1 <= self.order <= 12:
             raise Mistake("must be between 1 and 12", option="order")
+        if not 0 < self.q <= 1e6:
+            raise Mistake("must be above 0 and at most 1e6", option="q")
+
+    def _designed(self, rate: float) -> list[Section]:
         if self.lowpass is not None:
             return butterworth("lowpass", _turn(self.lowpass, rate, "lowpass"), self.order)
         if self.highpass is not None:
             return butterworth("highpass", _turn(self.highpass, rate, "highpass"), self.order)
         if self.notch is not None:
-            if not self.q > 0:
-                raise Mistake("must be above 0", option="q")
             return [_notch(_turn(self.notch, rate, "notch"), self.q)]
         low, high = [_turn(each, rate, "bandpass") for each in self._band()]
         return butterworth("highpass", low, self.order) + butterworth("lowpass", high, self.order)
@@ -190,7 +203,7 @@ def butterworth(kind: Literal["lowpass", "highpass"], turn: float, order: int) -
 
 def _pass(kind: str, turn: float, quality: float) -> Section:
     alpha, cosine = math.sin(turn) / (2 * quality), math.cos(turn)
-    edge = 1 - cosine if kind == "lowpass" else 1 + cosine
+    edge = 2 * (math.sin(turn / 2) if kind == "lowpass" else math.cos(turn / 2)) ** 2  # 1 -+ cosine
     middle = edge if kind == "lowpass" else -edge
     return _given([edge / 2, middle, edge / 2, 1 + alpha, -2 * cosine, 1 - alpha])
 
@@ -209,7 +222,7 @@ def _notch(turn: float, quality: float) -> Section:
 
 def _given(section: list[float]) -> Section:
     """Return a section with a0 = 1; raises Mistake where it is none, or grows without end."""
-    if len(section) != 6 or not section[3]:
+    if len(section) != 6 or not section[3] or not all(map(math.isfinite, section)):
         raise Mistake("a section is b0, b1, b2, a0, a1, a2, and a0 is not 0", option="sos")
     b0, b1, b2, _, a1, a2 = (value / section[3] for value in section)
     if not (abs(a2) < 1 and abs(a1) < 1 + a2):  # both poles inside the unit circle
@@ -220,6 +233,9 @@ def _given(section: list[float]) -> Section:
 def _turn(frequency: float, rate: float, option: str) -> float:
     if frequency >= rate / 2:
         raise Mistake(f"must be below half the rate, {rate / 2:g} Hz", option=option)
+    if frequency < rate * LEAST_TURN:
+        what = f"is too low for {rate:g} Hz, at least {rate * LEAST_TURN:g} Hz"
+        raise Mistake(what, option=option, hint="resample before it")
     return 2 * math.pi * frequency / rate
 
 
