@@ -28,6 +28,7 @@ CBOR_CONTENT_TYPE = "application/cloudevents+cbor"
 BLOCK_VERSION = 1
 MAX_BLOCK_EVENTS = 4096
 MAX_AXES = 8
+_PORTION = 128  # events
 ROW_BITS = 40  # an input row's number = ring generation << 40 | row
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -192,21 +193,35 @@ def wall_time(ns: int) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
 
 
-def events(block: Block, first: int, journal: str, device: str, pipeline: str) -> Iterator[Event]:
-    """Yield the events of a block whose first has sequence number `first`."""
+def events(
+    block: Block, first: int, journal: str, device: str, pipeline: str, skip: int = 0
+) -> Iterator[Event]:
+    """Yield the events of a block whose first has sequence number `first`, but for the first `skip`.
+
+    Whoever takes a few of thousands pays for few: a block is taken apart in portions.
+    """
     times = _values(block.t, "q")
     spans = _values(block.spans, "q")
     keys = _values(block.key, "I")
-    columns = [(column.name, _cells(column, block.count)) for column in block.data]
-    for i, t in enumerate(times):
+    for i, data in _rows(block, skip):
+        t = times[i]
         yield Event(
             id=event_id(journal, first + i), source=source(device, pipeline), type=block.type,
             time=wall_time(t + block.clock.offset_ns), subject=block.keys[keys[i]] if block.keys else None,
-            data={name: cells[i] for name, cells in columns} | block.fixed, severity=block.severity,
+            data=data | block.fixed, severity=block.severity,
             output=block.output, sequence=first + i, journal=journal, pipeline=pipeline,
             pipeline_digest=block.pipeline_digest, models=block.models, clock=block.clock, t=t,
             spans=dict(_spans(block.inputs, spans, i)), decided_ns=block.decided_ns,
         )  # fmt: skip
+
+
+def _rows(block: Block, skip: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number and the measured values of each event behind the first `skip`."""
+    for start in range(skip, block.count, _PORTION):
+        stop = min(block.count, start + _PORTION)
+        columns = [(column.name, _cells(column, start, stop)) for column in block.data]
+        for i in range(start, stop):
+            yield i, {name: cells[i - start] for name, cells in columns}
 
 
 def _spans(inputs: tuple[str, ...], spans: array[Any], event: int) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -223,14 +238,16 @@ def _values(data: bytes, code: str) -> array[Any]:
     return values
 
 
-def _cells(column: Column, count: int) -> list[Any]:
+def _cells(column: Column, start: int, stop: int) -> list[Any]:
     """Split a column into one JSON value per event; JSON has no word for NaN and infinities: null."""
-    values = [_finite(v) for v in _values(column.data, _CODES[column.dtype])]
+    width = math.prod(column.shape)
+    size = width * array(_CODES[column.dtype]).itemsize
+    values = [_finite(v) for v in _values(column.data[start * size : stop * size], _CODES[column.dtype])]
     if column.words:
         values = [column.words.get(v, v) for v in values]
     if column.dtype == "bool":
         values = [bool(v) for v in values]
-    return [_nested(values, i * math.prod(column.shape), column.shape) for i in range(count)]
+    return [_nested(values, i * width, column.shape) for i in range(stop - start)]
 
 
 def _finite(value: Any) -> Any:

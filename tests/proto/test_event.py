@@ -111,6 +111,30 @@ def test_every_block_gives_its_number_of_events_in_json(whole: Block) -> None:
     assert json.loads(json.dumps(shown, allow_nan=False)) == shown
 
 
+@given(_blocks(), st.integers(0, 600))
+def test_the_first_events_of_a_block_can_be_left_out(whole: Block, skip: int) -> None:
+    def shown(skip: int) -> list[dict[str, Any]]:
+        return [event.to_json() for event in events(whole, 7, "j", "d", "p", skip)]
+
+    assert shown(skip) == shown(0)[skip:]
+
+
+def test_whoever_takes_one_event_of_thousands_pays_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, looked = MAX_BLOCK_EVENTS, 0
+
+    def finite(value: float) -> float:
+        nonlocal looked
+        looked += 1
+        return value
+
+    monkeypatch.setattr("edgeflow_proto.event._finite", finite)
+    values = Column("x", "float32", (2,), packed("f", *range(2 * n)))
+    large = block(count=n, t=packed("q", *range(n)), spans=b"", inputs=(), keys=(), key=b"", data=(values,))
+    found = next(events(large, 1, "j", "d", "p", 3000))
+    assert (found.sequence, found.t, found.data["x"]) == (3001, 3000, [6000.0, 6001.0])
+    assert looked <= 1000
+
+
 @given(st.data())
 def test_a_damaged_block_is_a_value_error_or_a_whole_one(data: st.DataObject) -> None:
     raw = bytearray(block().encode())

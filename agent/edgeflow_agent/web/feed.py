@@ -102,8 +102,8 @@ def find(journals: Journals, journal_id: str, sequence: int, device: str) -> Eve
         return None
     for first, count, data in journal.read(sequence - 1, 1):
         if first <= sequence < first + count:
-            found = events(decode_block(data), first, journal.id, device, journal.pipeline)
-            return next(event for event in found if event.sequence == sequence)
+            block = decode_block(data)
+            return next(events(block, first, journal.id, device, journal.pipeline, sequence - first))
     return None
 
 
@@ -137,11 +137,11 @@ def _events(journal: OpenJournal, positions: Positions, query: Query, budget: _B
         for first, count, data in blocks:
             budget.bytes -= len(data)
             after = positions.get(journal.id, 0)
-            yield from (event for event in _decoded(journal, first, data, query) if event.sequence > after)
+            yield from _decoded(journal, first, data, query, max(0, after - first + 1))
             positions[journal.id] = max(after, first + count - 1)
 
 
-def _decoded(journal: OpenJournal, first: int, data: bytes, query: Query) -> Iterator[Event]:
+def _decoded(journal: OpenJournal, first: int, data: bytes, query: Query, skip: int) -> Iterator[Event]:
     try:
         block = decode_block(data)
     except ValueError as error:
@@ -149,4 +149,4 @@ def _decoded(journal: OpenJournal, first: int, data: bytes, query: Query) -> Ite
         return iter(())
     if query.type is not None and block.type != query.type:
         return iter(())
-    return events(block, first, journal.id, query.device, journal.pipeline)
+    return events(block, first, journal.id, query.device, journal.pipeline, skip)
