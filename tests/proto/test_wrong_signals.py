@@ -16,11 +16,13 @@ steps:
 """
 TAIL = """  win: {from: accel, window: 8}
   odd: {from: slow, window: 8}
+  one: {from: slow, window: 1}
 outputs:
   o1: {from: s, event: seen}
   o2: {from: win, event: seen}
   o3: {from: odd, event: seen}
   o4: {from: quick, event: seen}
+  o5: {from: one, event: seen}
 """
 STEPS = [
     ("accel", "ewma: {}", "give either half_life or alpha"),
@@ -47,6 +49,7 @@ STEPS = [
      "bands: bands need the rate of the rows in the window (state the input's rate)"),
     ("win", "spectrum: {bands: {a: [3, 1]}}", "bands: 'a' is two frequencies, the lower one first"),
     ("win", "spectrum: {bands: {a: [5, 6]}}", "bands: 'a' begins beyond half the rate, 5 Hz"),
+    ("one", "spectrum: power", "needs windows of 2 rows or more"),
     ("win", "spectrum: {bands: {}}", "bands: name at least one band"),
     ("accel", "zscore: 10", "column: say which column (known: x, y)"),
     ("accel", "zscore: {size: 10, hop: 20, column: x}", "hop: must be between 1 and 10 rows"),
@@ -90,4 +93,4 @@ def test_what_is_said_of_a_wrong_step_with_ports(entry: str, port: str, what: st
 
 def test_a_port_that_is_not_there_is_told() -> None:
     text = f"{HEAD}  s: {{from: accel, route: {{to: {{high: x > 1}}}}}}\n{TAIL}".replace("s,", "s.hihg,")
-    assert problems_of(text) == ["p.yaml:12:8: outputs.o1: 's' has no port 'hihg' (did you mean 'high'?)"]
+    assert problems_of(text) == ["p.yaml:13:8: outputs.o1: 's' has no port 'hihg' (did you mean 'high'?)"]

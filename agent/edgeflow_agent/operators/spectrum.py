@@ -20,7 +20,7 @@ class Spectrum(Operator):
         self._options = options
         self._rate = context.upstream.sample_rate or 1.0
         self._size = 0
-        self._measure(context.upstream.shape[0] if context.upstream.shape else 1)
+        self._measure(context.upstream.shape[0] if context.upstream.shape else signal.LEAST_WINDOW)
 
     def _measure(self, size: int) -> None:
         """Work out what depends on the windows' size alone."""
@@ -39,10 +39,13 @@ class Spectrum(Operator):
         values = batch.values
         if values.ndim != 3:
             raise ValueError(f"needs windows of columns, not rows of shape {list(values.shape[1:])}")
+        if values.shape[1] < signal.LEAST_WINDOW:
+            raise ValueError(f"needs windows of {signal.LEAST_WINDOW} rows or more")
         if values.shape[1] != self._size:
             self._measure(values.shape[1])
         step = max(1, _CHUNK // max(1, values[0].size))
-        parts = [self._lines(values[start : start + step]) for start in range(0, len(values), step)]
+        with np.errstate(all="ignore"):  # of infinities NaN, and what float32 cannot hold is infinite
+            parts = [self._lines(values[start : start + step]) for start in range(0, len(values), step)]
         return {"": batch.having(np.concatenate(parts), self._columns(batch.columns))}
 
     def _lines(self, values: Values) -> npt.NDArray[np.float32]:

@@ -104,7 +104,7 @@ class _Windows:
         place = np.maximum.accumulate(np.where(signs != 0, np.arange(signs.shape[2]), 0), axis=2)
         signs = np.take_along_axis(signs, place, axis=2)
         changes: Doubles = np.sum(signs[:, :, 1:] * signs[:, :, :-1] < 0, axis=2, dtype=np.float64)
-        return changes
+        return np.where(np.isnan(self.min), np.nan, changes)
 
     def quantile(self, share: float) -> Doubles:
         """The value that a share of the others are not above, on the line between the nearest two."""

@@ -55,3 +55,21 @@ def test_noise_has_its_power_whatever_the_window(window: str) -> None:
     values = np.random.default_rng(1).normal(size=(400, 256, 2)).astype(np.float32)
     out = outcome(Spectrum(output="power", window=window), values)  # type: ignore[arg-type]
     np.testing.assert_allclose(out.values.sum(axis=1).mean(axis=0), [1, 1], rtol=0.02)
+
+
+def test_a_window_of_unknown_size_is_measured_when_it_comes() -> None:
+    unknown = Flow(inputs=("in",), sample_rate=RATE)
+    values = np.ones((1, 8, 2), np.float32)
+    runtime = alone(step(Spectrum(output="power", window="none"), unknown))
+    ((_, out),) = runtime.push("in", rows(values))
+    np.testing.assert_allclose(out.values[0, :, 0], [1, 0, 0, 0, 0], atol=1e-6)
+    with pytest.raises(ValueError, match="needs windows of 2 rows or more"):
+        step(Spectrum(), unknown)(rows(values[:, :1]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_no_number_stays_in_its_column_and_window(value: float) -> None:
+    values = np.ones((2, 4, 2), np.float32)
+    values[1, 2, 0] = value
+    finite = np.isfinite(outcome(Spectrum(output="power"), values).values).all(axis=1)
+    assert finite.tolist() == [[True, True], [False, True]]

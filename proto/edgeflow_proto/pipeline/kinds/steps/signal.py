@@ -21,6 +21,7 @@ Statistic = Literal[
     "q01", "q05", "q10", "q25", "median", "q75", "q90", "q95", "q99",
 ]  # fmt: skip
 FLOATS = ("float32", "float64")
+LEAST_WINDOW = 2  # rows that have a spectrum: of a single one a window function leaves nothing
 MAX_SECTIONS = 32
 LEAST_TURN = 1e-6  # of the rate; below it a filter's coefficients are its rounding errors
 Section = tuple[float, float, float, float, float]  # b0, b1, b2, a1, a2; a0 is 1
@@ -31,7 +32,8 @@ class Stats(StepKind, frozen=True, kw_only=True):
 
     `std` divides by n. `kurtosis` is Pearson's (3 for a normal distribution). `crest` is peak over rms.
     Kurtosis of a constant is 0, and crest of zeros. `zero_crossings` counts changes of sign, zeros left
-    out. `q05` and its like are quantiles, on the line between the nearest two values.
+    out. `q05` and its like are quantiles, on the line between the nearest two values. A NaN makes all
+    those of its window and column NaN.
     """
 
     short: ClassVar[str | None] = "functions"
@@ -57,9 +59,9 @@ class Spectrum(StepKind, frozen=True, kw_only=True):
 
     ``(size, columns)`` → ``(size // 2 + 1, columns)`` magnitudes or powers; or with ``bands: {low: [0, 10],
     high: [10, 50]}`` the power in each band, lower end in and upper end out, in Hz: columns ``x.low,
-    x.high, …``. Powers are one-sided and scaled so that those of all lines add up to the mean square of the
-    signal, whatever the `window` function takes away. Source: Parseval's theorem; Harris (1978), "On the
-    use of windows for harmonic analysis".
+    x.high, …``. Line k is k times the rate over the size. Magnitudes are unscaled. Powers are one-sided and
+    scaled so that those of all lines add up to the mean square of the signal, whatever the `window` function
+    takes away. Source: Parseval's theorem; Harris (1978), "On the use of windows for harmonic analysis".
     """
 
     short: ClassVar[str | None] = "output"
@@ -70,12 +72,14 @@ class Spectrum(StepKind, frozen=True, kw_only=True):
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """Lines of the spectrum as rows of the window's columns, or one column per column and band."""
         need_axes(upstream, 2, "needs windows of columns")
-        if self.bands is not None:
-            return {"": self._banded(upstream)}
+        if upstream.shape is not None and upstream.shape[0] < LEAST_WINDOW:
+            raise Mistake(f"needs windows of {LEAST_WINDOW} rows or more", option="from")
+        made = self._lined(upstream) if self.bands is None else self._banded(upstream)
+        return {"": msgspec.structs.replace(made, sample_rate=None)}
+
+    def _lined(self, upstream: Flow) -> Flow:
         shape = None if upstream.shape is None else (upstream.shape[0] // 2 + 1, upstream.shape[1])
-        return {
-            "": upstream.having(shape=shape, dtype="float32", columns=upstream.columns, rate=upstream.rate)
-        }
+        return upstream.having(shape=shape, dtype="float32", columns=upstream.columns, rate=upstream.rate)
 
     def _banded(self, upstream: Flow) -> Flow:
         if upstream.sample_rate is None and upstream.inputs:
