@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeflow_agent.core.batch import Batch, Int64s, Rows, Values
 from edgeflow_agent.core.ports import Operator, StepContext
-from edgeflow_agent.operators.columns import compiled, positions
+from edgeflow_agent.operators.columns import compiled, positions, truth
 from edgeflow_agent.operators.keys import by_key
 from edgeflow_proto.pipeline import expression
 from edgeflow_proto.pipeline.kinds.steps import values
@@ -46,7 +46,8 @@ class Scale(Operator):
         """Return the rows on their new scale."""
         out = np.array(batch.values, _floating(batch.values))
         part: Any = ... if self._columns is None else (..., positions(batch.columns, self._columns))
-        out[part] = out[part] * self._factor + self._offset
+        with np.errstate(all="ignore"):  # what does not fit is infinite, as in any float
+            out[part] = out[part] * self._factor + self._offset
         return {"": batch.having(out, batch.columns)}
 
 
@@ -61,11 +62,10 @@ class FillValue(Operator):
         missing = _missing(batch, self._columns)
         if not missing.any():
             return {"": batch}
-        return {
-            "": batch.having(
-                np.where(missing, batch.values.dtype.type(self._value), batch.values), batch.columns
-            )
-        }
+        out = batch.values.copy()
+        with np.errstate(over="ignore"):
+            out[missing] = self._value
+        return {"": batch.having(out, batch.columns)}
 
 
 class FillLast(Operator):
@@ -119,12 +119,8 @@ class Drop(Operator):
 
     def __call__(self, batch: Batch) -> dict[str, Batch]:
         """Return the rows that are whole enough."""
-        part = (
-            batch.values
-            if self._columns is None
-            else batch.values[..., positions(batch.columns, self._columns)]
-        )
-        missing = np.isnan(part).reshape(len(batch), -1)
+        part: Any = ... if self._columns is None else (..., positions(batch.columns, self._columns))
+        missing = np.isnan(batch.values[part]).reshape(len(batch), -1)
         kept: Rows = np.logical_not(missing.all(axis=1) if self._all else missing.any(axis=1))
         return {"": batch if kept.all() else batch.take(kept)}
 
@@ -199,9 +195,15 @@ class Cast(Operator):
 
 
 def cast(rows: Values, dtype: np.dtype[Any]) -> Values:
-    """Return values in another dtype: to whole numbers rounded half to even and clipped, NaN as 0."""
-    if dtype.kind in "fb" or rows.dtype == bool:
-        return rows.astype(dtype, copy=False)
+    """Return values in another dtype: to whole numbers rounded half to even and clipped, NaN as 0.
+
+    To bool: whether a value is a number other than 0. To floats: infinite where they cannot hold it.
+    """
+    if dtype.kind == "b":
+        return np.asarray(truth(rows))
+    if dtype.kind == "f" or rows.dtype.kind == "b":
+        with np.errstate(over="ignore"):
+            return rows.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
     if rows.dtype.kind != "f":
         return np.clip(

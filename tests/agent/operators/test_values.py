@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.operators.values import cast
 from edgeflow_proto.pipeline.flow import DTYPES, Flow
+from edgeflow_proto.pipeline.kinds.base import StepKind
 from edgeflow_proto.pipeline.kinds.steps.values import Cast, Diff, Drop, Fill, Map, Reshape, Scale
 from edgeflow_proto.pipeline.units import Duration
 from tests.support.steps import FIRST, PERIOD_NS, XY, alone, assert_indifferent, keyed, rows, run, sizes, step
@@ -159,3 +160,30 @@ def test_rows_of_another_shape_have_the_same_values(batch: Batch, sizes: list[in
 
 def test_a_cast_step() -> None:
     assert one(Cast(dtype="int8"), np.float32([[1.5, 300]])).values.tolist() == [[2, 127]]
+
+
+@pytest.mark.parametrize(
+    ("options", "value"),
+    [(Scale(factor=1e30), 1e30), (Fill(value=1e300), np.nan), (Diff(), np.inf)],
+)
+def test_what_a_float_cannot_hold_is_infinite_and_nothing_else_is_touched(
+    options: StepKind, value: float
+) -> None:
+    out = one(options, np.float32([[0, 0], [value, 0]])).values
+    assert (np.isinf(out[-1, 0]), out[-1, 1]) == (True, 0)
+
+
+def test_casts_to_floats_and_truths() -> None:
+    huge = cast(np.float64([1e300, -1e300, np.nan]), np.dtype(np.float32))
+    np.testing.assert_array_equal(huge, np.float32([np.inf, -np.inf, np.nan]))
+    assert cast(np.float32([np.nan, 0, 0.3, -1]), np.dtype(bool)).tolist() == [False, False, True, True]
+    assert cast(np.int32([0, 2]), np.dtype(bool)).tolist() == [False, True]
+
+
+def test_behind_a_gap_a_row_is_a_first_one() -> None:
+    runtime = alone(step(Diff()))
+    runtime.push("in", rows(np.float32([[1, 2]])))
+    runtime.gap("in")
+    assert not runtime.push("in", rows(np.float32([[5, 6]])))
+    ((_, out),) = runtime.push("in", rows(np.float32([[6, 8]])))
+    assert out.values.tolist() == [[1, 2]]

@@ -87,6 +87,11 @@ class Scale(StepKind, frozen=True, kw_only=True):
 
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """The same rows as floats."""
+        self._check_line()
+        _need_some(upstream, self.columns)
+        return {"": _same(upstream, floating(upstream.dtype))}
+
+    def _check_line(self) -> None:
         if (self.range is None) != (self.to is None) or (
             self.range and (self.factor, self.offset) != (None, None)
         ):
@@ -98,15 +103,15 @@ class Scale(StepKind, frozen=True, kw_only=True):
                 raise Mistake("is its two ends", option=option)
         if self.range and self.range[0] == self.range[1]:
             raise Mistake("has two ends that differ", option="range")
-        if self.columns is not None:
-            need_columns(upstream, tuple(self.columns), "columns")
-        return {"": _same(upstream, floating(upstream.dtype))}
+        if not all(map(math.isfinite, self.line)):
+            raise Mistake("a scale needs numbers that are finite, and not too large")
 
 
 class Fill(StepKind, frozen=True, kw_only=True):
     """A value in the place of NaN, or with ``fill: last`` the key's last one that was none.
 
-    Before the first value of a key, and behind a gap, `last` leaves NaN.
+    Before the first value of a key, and behind a gap, `last` leaves NaN. A value that float32 cannot
+    hold is infinite there.
     """
 
     short: ClassVar[str | None] = "value"
@@ -115,9 +120,10 @@ class Fill(StepKind, frozen=True, kw_only=True):
 
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """The same rows."""
+        if self.value != self.value:
+            raise Mistake("NaN is what it takes the place of", option="value")
         _need_floats(upstream)
-        if self.columns is not None:
-            need_columns(upstream, tuple(self.columns), "columns")
+        _need_some(upstream, self.columns)
         return {"": upstream}
 
 
@@ -131,8 +137,7 @@ class Drop(StepKind, frozen=True, kw_only=True):
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """The same rows, fewer of them."""
         _need_floats(upstream)
-        if self.columns is not None:
-            need_columns(upstream, tuple(self.columns), "columns")
+        _need_some(upstream, self.columns)
         return {"": msgspec.structs.replace(upstream, rate=None)}
 
 
@@ -151,14 +156,17 @@ class Diff(StepKind, frozen=True, kw_only=True):
         """The same rows but the first."""
         if self.per is not None and self.per < 1:
             raise Mistake("must be longer than nothing", option="per")
-        if self.columns is not None:
-            need_columns(upstream, tuple(self.columns), "columns")
+        _need_some(upstream, self.columns)
         dtype = upstream.dtype if upstream.dtype in (*FLOATS, None) else "float64"
         return {"": _same(upstream, dtype)}
 
 
 class Cast(StepKind, frozen=True, kw_only=True):
-    """The same rows in another dtype. To whole numbers: rounded half to even, clipped, NaN is 0."""
+    """The same rows in another dtype.
+
+    To whole numbers: rounded half to even, clipped, NaN is 0. To bool: whether it is a number other than 0.
+    To float32: what it cannot hold is infinite.
+    """
 
     short: ClassVar[str | None] = "dtype"
     dtype: Dtype
@@ -193,6 +201,12 @@ class Reshape(StepKind, frozen=True, kw_only=True):
 
 def _same(upstream: Flow, dtype: str | None, codes: Mapping[str, tuple[str, ...]] | None = None) -> Flow:
     return msgspec.structs.replace(upstream, dtype=dtype, codes=codes or {})
+
+
+def _need_some(upstream: Flow, columns: list[str] | None) -> None:
+    if columns is not None:
+        check_columns(columns, "columns")
+        need_columns(upstream, tuple(columns), "columns")
 
 
 def _need_floats(upstream: Flow) -> None:
