@@ -155,12 +155,14 @@ class Uplink:
         return out
 
     def _resume(self, acked: Mapping[str, int]) -> None:
-        """Go on after what either side knows to be stored at the relay."""
+        """Go on after what the relay has: less than it acknowledged where its store was put back."""
         for journal in self._parts.journals:
             theirs, ours = acked.get(journal.id, 0), self._session.acked(journal.id)
             if theirs < ours:
-                words = "%s: the relay has events up to %d, it had acknowledged %d: its store was put back"
+                words = "%s: the relay has events up to %d of %d it acknowledged: what is here is sent again"
                 log.error(words, journal.pipeline, theirs, ours)
+                self._parts.memory.ack(journal.id, theirs)
+        self._session = Session(self._parts.memory.acked)
         for journal_id, sequence in acked.items():
             self._acknowledge(EventAck(journal_id=journal_id, sequence=sequence))
         self.measure()

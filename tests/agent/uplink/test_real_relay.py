@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,20 @@ def test_a_relay_away_from_the_beginning_gets_the_whole_backlog(device: AgentdSt
     relay.start()
     eventually(lambda: device.counter("uplink_backlog") == 0, "the backlog is gone")
     assert sequences(relay) == list(range(1, 20_001))
+
+
+def test_a_relay_whose_store_was_put_back_gets_what_the_device_still_has(
+    device: AgentdStandIn, relay: Relay
+) -> None:
+    device.start()
+    device.commit("one", block(5))
+    eventually(lambda: sequences(relay) == [1, 2, 3, 4, 5], "the first five are at the relay")
+    relay.stop()
+    shutil.rmtree(relay.folder / "store")
+    relay.start()
+    eventually(lambda: sequences(relay) == [1, 2, 3, 4, 5], "they are at the relay again")
+    device.commit("one", block(2, 5))
+    eventually(lambda: sequences(relay) == [1, 2, 3, 4, 5, 6, 7], "so are new ones")
 
 
 def test_a_wiped_store_is_not_mistaken_for_its_past(
