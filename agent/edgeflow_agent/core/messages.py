@@ -51,6 +51,13 @@ class BindReader(Message, frozen=True):
     input: str
 
 
+class Tap(Message, frozen=True):
+    """Show rows of an edge, at most `rate` a second, to whom a socket leads. Descriptor: the socket."""
+
+    edge: str
+    rate: float
+
+
 # worker → agentd
 
 
@@ -196,6 +203,13 @@ class Offered(Message, frozen=True):
     ticket: int = 0
 
 
+class Listening(Message, frozen=True):
+    """The answer to `Listen`: why not, or as its descriptor the socket on which a worker will speak."""
+
+    ticket: int
+    reason: str = ""
+
+
 # link → agentd
 
 
@@ -216,6 +230,40 @@ class Withdraw(Message, frozen=True):
     origin: str
     revision: int = 0
     ticket: int = 0
+
+
+class Listen(Message, frozen=True):
+    """Let the worker of a pipeline show rows of an edge, at most `rate` a second."""
+
+    ticket: int
+    pipeline: str
+    edge: str
+    rate: float
+
+
+# worker ↔ link, over a socket made for one listener
+
+
+class TapBegun(Message, frozen=True):
+    """The edge is there; its rows follow. `head` says in JSON what they are."""
+
+    head: bytes
+
+
+class TapRefused(Message, frozen=True):
+    """There is nothing to listen to."""
+
+    reason: str
+
+
+class TapRow(Message, frozen=True):
+    """A row, as JSON."""
+
+    row: bytes
+
+
+class TapRenewed(Message, frozen=True):
+    """Somebody listens still."""
 
 
 # link ↔ io, over the posts socket
@@ -264,9 +312,10 @@ class EffectRow(msgspec.Struct, frozen=True, array_like=True):
     data: dict[str, Any]
 
 
-ToWorker = StartWorker | BindReader | Stop
+ToWorker = StartWorker | BindReader | Tap | Stop
 FromWorker = WorkerReady | WorkerFailed | StepFailed
 ToIo = StartIo | Attach | BindWriter | Detach | Stop
 FromIo = InputFailed | InputRejected | OutputFailed | BrokerStatus
-ToLink = StartLink | Pipelines | Offered | Stop
-FromLink = Offer | Withdraw
+ToLink = StartLink | Pipelines | Offered | Listening | Stop
+FromLink = Offer | Withdraw | Listen
+FromTap = TapBegun | TapRefused | TapRow

@@ -35,6 +35,7 @@ from edgeflow_agent.web.local import Local
 from edgeflow_agent.web.offers import Offers
 from edgeflow_agent.web.posts import Posts
 from edgeflow_agent.web.server import Server, bind, make_server
+from edgeflow_agent.web.taps import Taps
 from edgeflow_proto.v1.device_pb2 import DeviceMessage
 
 log = logging.getLogger("edgeflow.link")
@@ -77,7 +78,7 @@ class Link:
         return Local(
             self._settings, self._board, self._slot, self._journals, self._commits, self._relay,
             lambda: msgspec.to_builtins(self._probe.read()), self._refresh, Offers(self._control.send),
-            Posts(posts),
+            Posts(posts), Taps(self._control.send),
         )  # fmt: skip
 
     def _dial(self) -> Stream:
@@ -203,14 +204,14 @@ class Link:
     def _hear(self) -> None:
         try:
             while (received := self._control.receive()) is not None:
-                self._take(received[0])
+                self._take(*received)
         except msgspec.MsgspecError as error:
             log.error("agentd sent what is no message: %s", error)
         except Closed:
             asyncio.get_running_loop().remove_reader(self._control.fileno())
             self._stop.set()
 
-    def _take(self, message: object) -> None:
+    def _take(self, message: object, fds: list[int]) -> None:
         if isinstance(message, messages.Pipelines):
             self._local.pipelines = {known.name: known for known in message.pipelines}
             self._local.brokers = message.brokers
@@ -221,6 +222,8 @@ class Link:
         elif isinstance(message, messages.Offered):
             self._local.offers.answered(message)
             self._wishes.answered(message)
+        elif isinstance(message, messages.Listening):
+            self._local.taps.answered(message, fds)
         elif isinstance(message, messages.Stop):
             self._stop.set()
 

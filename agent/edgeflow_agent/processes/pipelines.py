@@ -176,6 +176,19 @@ class Pipelines:
         """Return the folder of a pipeline's journal."""
         return Path(self._settings.data) / "journals" / name
 
+    def listen(self, asked: messages.Listen) -> socket.socket:
+        """Have a worker show rows of an edge; return the socket it speaks on. Raises LookupError."""
+        pipeline = self.by_name.get(asked.pipeline)
+        if pipeline is None:
+            raise LookupError("no such pipeline")
+        ours, theirs = spawn.pair()
+        with theirs:
+            message = messages.Tap(asked.edge, asked.rate)
+            if pipeline.child is not None and pipeline.child.send(message, (theirs.fileno(),)):
+                return ours
+        ours.close()
+        raise LookupError("its worker does not run")
+
     # both ends of the rings
 
     def attach(self, pipeline: Pipeline) -> None:

@@ -28,6 +28,7 @@ from edgeflow_agent.processes.bundle import Bundle
 from edgeflow_agent.processes.effects import EffectSender
 from edgeflow_agent.processes.source import Caution, Source
 from edgeflow_agent.processes.tally import Tally
+from edgeflow_agent.processes.taps import Taps
 from edgeflow_agent.runtime.plan import compile_plan
 from edgeflow_agent.runtime.run import Runtime, StepStoppedError
 from edgeflow_agent.store.journal import Journal
@@ -86,6 +87,7 @@ class Worker:
         self._sources = {source.name: source for source in self._attach(rings)}
         self._load(bundle, Snapshots(snapshots))
         self._effects = EffectSender(self._graph, effects, self._slot)
+        self._taps = Taps(self._graph, lambda edge: self._source_of(edge).key_name)
         self._queue = Queue()
         self._settled: tuple[int, ...] = ()
         self._decision = Histogram(self._slot, "decision")
@@ -150,10 +152,13 @@ class Worker:
                 message, fds = received
                 if isinstance(message, messages.BindReader):
                     self._rebind(self._sources[message.input].reader, *fds)
+                elif isinstance(message, messages.Tap):
+                    self._taps.add(message, fds[0])
                 elif isinstance(message, messages.Stop):
                     self._stopping = True
         except Closed:
             self._stopping = True
+        self._runtime.tap = self._taps.look if self._taps.turn(clock.boottime_ns()) else None
 
     def _rebind(self, reader: RingReader, ready: int, credit: int) -> None:
         self._selector.unregister(reader.ready)
@@ -247,6 +252,7 @@ class Worker:
         with self._standing():
             results = self._run(source, batch)
         if not self._remembers and not reader.intact(reader.position):
+            self._taps.drop()
             return
         reader.position += len(batch)
         self._decision.record(clock.boottime_ns() - int(batch.t[-1]))
@@ -314,10 +320,14 @@ class Worker:
             if output in self._events:
                 self._queue.add(output, batch, decided)
             else:
-                self._effects.send(output, batch, self._source_of(output).key_name)
+                self._effects.send(output, batch, self._source_of(self._edge_of(output)).key_name)
+        self._taps.send()
 
-    def _source_of(self, output: str) -> Source:
-        return self._sources[self._graph.flows[self._graph.outputs[output].source].inputs[0]]
+    def _edge_of(self, output: str) -> str:
+        return self._graph.outputs[output].source
+
+    def _source_of(self, edge: str) -> Source:
+        return self._sources[self._graph.flows[edge].inputs[0]]
 
     # committing
 
@@ -360,7 +370,7 @@ class Worker:
     def _blocks(self) -> Iterator[Block]:
         now = clock.now()
         for output, batches in self._queue.rows.items():
-            name = self._source_of(output).key_name
+            name = self._source_of(self._edge_of(output)).key_name
             yield from self._events[output].blocks(batches, name, now, self._queue.decided)
 
     def _state(self) -> bytes:

@@ -19,6 +19,7 @@ from edgeflow_agent.web.guard import Guard
 from edgeflow_agent.web.inputs import Inputs
 from edgeflow_agent.web.local import Local
 from edgeflow_agent.web.pipelines import Pipelines
+from edgeflow_agent.web.tapped import Tapped
 
 REFRESH_S = 1.0
 MAX_PAGES = 32
@@ -93,6 +94,7 @@ def make_app(local: Local, staging: Path) -> Starlette:
         Route(one, pipelines.put, methods=["PUT"]),
         Route(one, pipelines.delete, methods=["DELETE"]),
         Route(one + "/inputs/{input}", inputs.post, methods=["POST"]),
+        Route(one + "/tap/{edge}", Tapped(local).stream),
         Route("/api/v1/events", events.list),
         Route("/api/v1/events/{id}", events.one),
     ]

@@ -14,6 +14,7 @@ from edgeflow_agent.store.readers import Journals
 from edgeflow_agent.web.offers import Offers
 from edgeflow_agent.web.posts import Posts
 from edgeflow_agent.web.rates import Rates
+from edgeflow_agent.web.taps import Taps
 
 AGENTD_SLOT, IO_SLOT, LINK_SLOT = 0, 1, 2
 
@@ -42,6 +43,7 @@ class Local:
     look: Callable[[], None]  # finds journals that are new, and rings for them
     offers: Offers
     posts: Posts
+    taps: Taps
     tick: Bell = field(default_factory=Bell)  # rings when the page should look at once
     rates: Rates = field(default_factory=Rates)
     pipelines: dict[str, PipelineStatus] = field(default_factory=dict)
