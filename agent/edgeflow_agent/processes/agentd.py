@@ -42,6 +42,7 @@ ALIVE_NS = 60 * 10**9
 JOURNAL = "_agent"  # a name no pipeline can have
 JOURNAL_BYTES = 16 << 20
 MAX_NOTICES = 1000
+LENGTHS = (2000, 300, 60)  # of what is said of a pipeline's troubles, the first that fits into a message
 PORT_TRIES, PORT_WAIT_S = 10, 0.2
 
 
@@ -178,8 +179,19 @@ class Agent:
         if self._folder.changed:
             self._folder.changed, self._pipelines.changed = False, True
         if self._pipelines.changed:
-            brokers = tuple(self._brokers.values())
-            self._pipelines.changed = not self._link.send(messages.Pipelines(self._statuses(), brokers))
+            self._pipelines.changed = not self._tell_link()
+
+    def _tell_link(self) -> bool:
+        """Tell `link` of all pipelines, of many in trouble more briefly; False when it is full."""
+        statuses, brokers = self._statuses(), tuple(self._brokers.values())
+        for longest in (*LENGTHS, 0):
+            told = messages.Pipelines(tuple(_brief(status, longest) for status in statuses), brokers)
+            if self._link.send(told):
+                return True
+            if self._link.fits(told):
+                return False
+        log.error("%d pipelines and refused bundles are more than can be told of", len(statuses))
+        return True
 
     def _keep_alive(self) -> None:
         now = clock.boottime_ns()
@@ -279,15 +291,6 @@ class Agent:
         elif isinstance(message, messages.Withdraw):
             self._offers.withdraw(message.name, message.origin)
             self._answer(message, "", "removed", "")
-        elif isinstance(message, messages.Listen):
-            self._listen(message)
-
-    def _listen(self, message: messages.Listen) -> None:
-        try:
-            with self._pipelines.listen(message) as sock:
-                self._link.send(messages.Listening(message.ticket), (sock.fileno(),))
-        except LookupError as error:
-            self._link.send(messages.Listening(message.ticket, str(error)))
 
     def _offer(self, message: messages.Offer) -> None:
         staging = Path(message.staging)
@@ -388,6 +391,16 @@ class Agent:
             return
         self._notices = []
         shm.add(self._commits, 1)
+
+
+def _brief(status: messages.PipelineStatus, longest: int) -> messages.PipelineStatus:
+    """Return a status of which no text is longer."""
+    return msgspec.structs.replace(
+        status,
+        reason=status.reason[:longest],
+        errors={name: text[:longest] for name, text in status.errors.items()} if longest else {},
+        warnings=tuple(text[:longest] for text in status.warnings) if longest else (),
+    )
 
 
 def _allow_descriptors() -> None:

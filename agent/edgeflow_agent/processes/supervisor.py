@@ -80,6 +80,10 @@ class Child:
         """Send it a message; False when it is not there or does not take it."""
         return self.channel is not None and self.channel.send(message, fds)
 
+    def fits(self, message: msgspec.Struct) -> bool:
+        """Say whether a message is one it could take."""
+        return self.channel is None or self.channel.fits(message)
+
 
 class Supervisor:
     """All children."""
