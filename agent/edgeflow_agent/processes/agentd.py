@@ -291,6 +291,15 @@ class Agent:
         elif isinstance(message, messages.Withdraw):
             self._offers.withdraw(message.name, message.origin)
             self._answer(message, "", "removed", "")
+        elif isinstance(message, messages.Listen):
+            self._listen(message)
+
+    def _listen(self, message: messages.Listen) -> None:
+        try:
+            with self._pipelines.listen(message) as sock:
+                self._link.send(messages.Listening(message.ticket), (sock.fileno(),))
+        except LookupError as error:
+            self._link.send(messages.Listening(message.ticket, str(error)))
 
     def _offer(self, message: messages.Offer) -> None:
         staging = Path(message.staging)
