@@ -7,6 +7,7 @@ work: whether what a step gives is a view of what it read, or takes memory of it
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -22,8 +23,8 @@ from edgeflow_proto.pipeline.graph import Graph, InputNode
 
 Memory = Literal["ring", "taken", "view", "kept", "new"]
 COPIES: dict[Memory, int] = {"ring": 0, "taken": 1, "view": 0, "kept": 1, "new": 1}
-TRIAL_BYTES = 1 << 22  # of one call
-TRIAL_CALLS = 64  # at most, until every edge has had rows
+TRIAL_BYTES = 1 << 20  # of one call
+TRIAL_CALLS, TRIAL_S = 64, 3.0  # at most, until every edge has had rows
 
 
 class Edge(msgspec.Struct, frozen=True):
@@ -121,9 +122,10 @@ class Trial:
         rng = np.random.default_rng(1)
         remembers = any(not operator.stateless for operator in self._plan.operators.values())
         self.memory = dict.fromkeys(self._graph.inputs, "taken" if remembers else "ring")
+        deadline = time.monotonic() + TRIAL_S
         with np.errstate(all="ignore"):
             for turn in range(TRIAL_CALLS):
-                if self.memory.keys() == self._graph.flows.keys():
+                if self.memory.keys() == self._graph.flows.keys() or time.monotonic() > deadline:
                     return
                 self._turn(turn, rng)
 

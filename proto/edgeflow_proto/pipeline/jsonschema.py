@@ -140,12 +140,13 @@ def _decoder() -> Schema:
 def _kind(kind: type[Kind]) -> Schema:
     """Return what a kind takes: its options, the one of its short form alone, or nothing."""
     options = _struct(kind)
+    about = options.pop("description")
     takes = [options]
     if kind.short is not None:
         takes.insert(0, {"not": {"type": ["object", "null"]}, **options["properties"][kind.short]})
     if not options.get("required"):
         takes.append(_NULL)
-    return {**_either(takes), "description": options["description"]}
+    return {**_either(takes), "description": about}
 
 
 def _struct(kind: type[msgspec.Struct]) -> Schema:
@@ -169,7 +170,7 @@ def _options(kind: type[msgspec.Struct]) -> Schema:
 def _said(kind: type, name: str) -> Schema:
     """Return the sentences of a docstring that speak of an option."""
     text = re.sub(r"\s+", " ", inspect.getdoc(kind) or "")
-    about = [part for part in re.split(r"(?<=[.:]) (?=[A-Z`])", text) if f"`{name}`" in part]
+    about = [part for part in re.split(r"(?<=\.) (?=[A-Z`])", text) if f"`{name}`" in part]
     return {"description": " ".join(about)} if about else {}
 
 

@@ -66,7 +66,8 @@ class Carrying(OutputKind, frozen=True, kw_only=True):
 class Event(Carrying, frozen=True, kw_only=True):
     """An event in the journal per row, in CloudEvents form.
 
-    `data` names the columns it carries (all by default); `type` is ``<pipeline>.<output>`` unless said.
+    `data` names the columns it carries (all by default), in a list, or in a mapping from what they are to be
+    called: ``data: {level: score}``. The `type` is ``<pipeline>.<output>`` unless said.
     """
 
     short: ClassVar[str | None] = "type"
@@ -86,8 +87,9 @@ class Event(Carrying, frozen=True, kw_only=True):
 class Mqtt(Carrying, frozen=True, kw_only=True):
     """A message per row. The key's name in braces (``{machine}``) stands for the row's key in the topic.
 
-    The payload is JSON: `payload` as written, with the columns named in `data` added; both absent means
-    all columns. A message older than `max_age` is dropped and counted.
+    The payload is JSON: `payload` as written, with the columns of `data` added, in a list, or in a mapping
+    from what they are to be called; both absent means all columns. A message older than `max_age` is dropped
+    and counted.
     """
 
     short: ClassVar[str | None] = "topic"
