@@ -152,7 +152,7 @@ class Worker:
                 message, fds = received
                 if isinstance(message, messages.BindReader):
                     self._rebind(self._sources[message.input].reader, *fds)
-                elif isinstance(message, messages.Tap):
+                elif isinstance(message, messages.Tap) and fds:
                     self._taps.add(message, fds[0])
                 elif isinstance(message, messages.Stop):
                     self._stopping = True
@@ -255,7 +255,8 @@ class Worker:
             self._taps.drop()
             return
         reader.position += len(batch)
-        self._decision.record(clock.boottime_ns() - int(batch.t[-1]))
+        if source.name in self._plan.arrival:
+            self._decision.record(clock.boottime_ns() - int(batch.t[-1]))
         self._keep(results)
         if careful:
             self._commit()
