@@ -6,6 +6,7 @@ waits for nobody. It ends with its listener, or when nobody has renewed it for a
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -28,6 +29,7 @@ MAX_VALUES = 1024  # of a row that are shown
 VALUES_PER_S = 50_000
 MAX_ROW_BYTES = 100_000  # as JSON
 
+log = logging.getLogger("edgeflow.worker")
 KeyName = Callable[[int], str]
 
 
@@ -141,20 +143,30 @@ class Taps:
 
     def look(self, edges: Mapping[str, Batch]) -> None:
         """Take rows of the edges listened to (port `edgeflow_agent.runtime.run.Tap`)."""
-        for tap in self._taps:
+
+        def take(tap: Tap) -> None:
             batch = edges.get(tap.edge)
             if batch is not None and len(batch):
                 tap.take(batch)
 
+        self._each(take)
+
     def drop(self) -> None:
         """Forget what was taken in the call just made: its rows were overwritten meanwhile."""
-        for tap in self._taps:
-            tap.drop()
+        self._each(Tap.drop)
 
     def send(self) -> None:
         """Send what was taken."""
-        for tap in self._taps:
-            tap.send()
+        self._each(Tap.send)
+
+    def _each(self, act: Callable[[Tap], None]) -> None:
+        for tap in list(self._taps):
+            try:
+                act(tap)
+            except Exception:  # whatever it is, the pipeline goes on
+                log.exception("the tap of %s ends", tap.edge)
+                tap.close()
+                self._taps.remove(tap)
 
 
 def _head(edge: str, flow: Flow) -> bytes:

@@ -204,3 +204,13 @@ def test_what_cannot_be_shown_is_said(taps: Taps, listen: Listen) -> None:
     listeners = [listen("a") for _ in range(MAX_TAPS)]
     assert listen("a").heard()[0] == messages.TapRefused(f"{MAX_TAPS} listen already")
     assert len(listeners) == MAX_TAPS
+
+
+def test_a_tap_that_fails_ends_alone(taps: Taps, listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
+    broken, sound = listen("image"), listen("a")
+    no_span = np.zeros((0, 2), np.int64)
+    frame = Batch(np.zeros((1, 64)), np.zeros(1, np.int64), np.zeros(1, np.uint32), no_span, None)
+    shown(taps, {"image": frame, "a": rows(1, 1)})
+    assert broken.heard()[-1] == "end"
+    assert [row["data"]["x"] for row in sound.rows()] == [1]
+    assert "the tap of image ends" in caplog.text
