@@ -87,9 +87,12 @@ class Caution:
         """Note the row about to be run."""
         self._snapshots.trying = self._mark(source)
 
-    def passed(self, source: Source) -> None:
-        """The row was run and is behind a snapshot; past all rows that waited at the start, caution ends."""
+    def ran(self) -> None:
+        """The row did not kill; a slow disk, or someone's `kill` from here on, is not its fault."""
         self._snapshots.trying = -1
+
+    def passed(self, source: Source) -> None:
+        """The row is behind a snapshot; past all rows that waited at the start, caution ends."""
         if source.reader.position >= self._until.get(source.index, 0):
             self._until.pop(source.index, None)
 

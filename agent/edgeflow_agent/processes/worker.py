@@ -259,7 +259,8 @@ class Worker:
             self._decision.record(clock.boottime_ns() - int(batch.t[-1]))
         self._keep(results)
         if careful:
-            self._commit()
+            self._caution.ran()
+            self._secure()
             self._caution.passed(source)
 
     def _tick(self, now: int) -> None:
@@ -373,6 +374,14 @@ class Worker:
         for output, batches in self._queue.rows.items():
             name = self._source_of(self._edge_of(output)).key_name
             yield from self._events[output].blocks(batches, name, now, self._queue.decided)
+
+    def _secure(self) -> None:
+        """Let the point to resume from be here; the disk is only asked where events wait."""
+        if self._queue:
+            self._commit()
+        else:
+            self._ledger.settle(clock.boottime_ns(), self._state())
+            self._release()
 
     def _state(self) -> bytes:
         positions = {name: source.reader.position for name, source in self._sources.items()}
