@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -80,6 +81,16 @@ def test_a_message_of_another_kind_is_refused(ends: Ends) -> None:
         there.receive()
 
 
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Leave signals as they were: whatever the tests start later inherits what is ignored here."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
 def test_a_child_finds_the_socket_it_was_given(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = ends
     monkeypatch.setenv(CONTROL_ENV, str(os.dup(there.fileno())))

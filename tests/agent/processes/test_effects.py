@@ -14,14 +14,15 @@ from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.core.messages import Effect
 from edgeflow_agent.processes.effects import EffectSender
+from edgeflow_proto.pipeline.flow import Flow
 
 ROWS = 64
 
 
 class Ends:
     def __init__(self) -> None:
-        node, flow = SimpleNamespace(options=None, source="s"), SimpleNamespace(codes={})
-        graph = cast("Any", SimpleNamespace(outputs={"o": node}, flows={"s": flow}))
+        node = SimpleNamespace(options=None, source="s")
+        graph = cast("Any", SimpleNamespace(outputs={"o": node}, flows={"s": Flow()}))
         here, there = spawn.pair()
         self.slot = board.Board(board.create()).slot(5)
         self.sender = EffectSender(graph, here.detach(), self.slot)
