@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
+from shutil import copy, copytree, ignore_patterns
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,10 +18,16 @@ from edgeflow_agent.models.load import load_model
 from edgeflow_tools.cli import edgeflow
 from edgeflow_tools.sim.bearing import as_sent
 from edgeflow_tools.sim.vibration import RATE, Bearing, vibration
+from examples.simulation import cold_chain, energy_meter
 from tests.support.models import through
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RECORDING = EXAMPLES / "recordings" / "press-7.npy"
+NAMES = ("bearing", "cold-chain", "energy-meter", "host-watch", "keyword-spotting", "voice-activity")
+MODELS = {
+    "keyword-spotting": "mlperf-tiny/models/kws_ref_model.tflite",
+    "voice-activity": "silero-vad/silero_vad_16k_op15.onnx",
+}
 FAULT_AT = 8 * RATE
 
 
@@ -27,10 +37,55 @@ def run(*arguments: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("name", ["bearing", "host-watch"])
-def test_it_has_no_mistakes(name: str) -> None:
-    result = CliRunner().invoke(edgeflow, ["check", str(EXAMPLES / name)])
+@pytest.fixture
+def example(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """Return the folder of an example; where its model is not carried here, a copy with that model."""
+
+    def folder(name: str) -> Path:
+        if name not in MODELS:
+            return EXAMPLES / name
+        copytree(EXAMPLES, tmp_path / "examples", ignore=ignore_patterns("*.onnx", "*.tflite"))
+        copy(request.getfixturevalue("test_data") / MODELS[name], tmp_path / "examples" / name)
+        return tmp_path / "examples" / name
+
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_has_no_mistakes(name: str, example: Callable[[str], Path]) -> None:
+    result = CliRunner().invoke(edgeflow, ["check", str(example(name))])
     assert (result.exit_code, result.output) == (0, "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_cases_pass(name: str, example: Callable[[str], Path]) -> None:
+    result = CliRunner().invoke(edgeflow, ["test", str(example(name)), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_readme_names_every_event(name: str) -> None:
+    readme = (EXAMPLES / name / "README.md").read_text()
+    types = re.findall(r"event: {type: ([\w.]+)", (EXAMPLES / name / "pipeline.yaml").read_text())
+    assert types
+    assert [type_ for type_ in types if type_ not in readme] == []
+
+
+@pytest.mark.parametrize(
+    ("recording", "simulation"), [("cold-chain", cold_chain), ("energy-meter", energy_meter)]
+)
+def test_a_simulated_recording_is_what_its_script_writes(recording: str, simulation: ModuleType) -> None:
+    written = (EXAMPLES / "recordings" / f"{recording}.csv").read_text()
+    assert written == "\n".join(simulation.lines()) + "\n"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_that_is_not_carried_is_missed(name: str, tmp_path: Path) -> None:
+    copytree(EXAMPLES / name, tmp_path / name, ignore=ignore_patterns("*.onnx", "*.tflite"))
+    result = CliRunner().invoke(edgeflow, ["check", str(tmp_path / name)])
+    assert result.exit_code == 1
+    assert f"no file {Path(MODELS[name]).name} beside the pipeline" in result.output
 
 
 def test_the_damage_in_the_recording_is_found_soon_and_nothing_before() -> None:

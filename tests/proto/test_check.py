@@ -14,8 +14,10 @@ from edgeflow_proto.bundle import Signature, Tensor
 from edgeflow_proto.pipeline.check import check, graph_of
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.kinds.outputs import Event, Mqtt
+from edgeflow_proto.pipeline.kinds.steps.columns import Filter
 from edgeflow_proto.pipeline.kinds.steps.detect import Threshold
 from edgeflow_proto.pipeline.kinds.steps.shape import Window
+from edgeflow_proto.pipeline.kinds.steps.values import Map
 from edgeflow_proto.pipeline.problem import Rejected
 from edgeflow_proto.pipeline.schema import MAX_ENTRIES
 from edgeflow_proto.pipeline.units import Duration, Extent
@@ -107,6 +109,24 @@ def test_parameters_stand_for_values_anywhere_in_the_options() -> None:
     assert graph.steps["w"].options == Window(size=Extent(4))
     assert graph.flows["s"].columns == ("x",)
     assert graph.outputs["p"].options == Mqtt(topic="t", payload={"a": [4], "b": "$n", "c": "$5"})
+
+
+def test_parameters_stand_for_values_inside_expressions() -> None:
+    text = HEAD + "params: {low: -2, high: 1.5, of: x}\ninputs: {a: {http: , fields: [x]}}\n"
+    text += "steps:\n  f: {from: a, filter: x > $low ** 2 and $of < $high}\n"
+    text += "  m: {from: f, map: {columns: {y: $of + $low}}}\n"
+    text += "outputs: {o: {from: m, event: }}\n"
+    graph = graph_in_memory(text)
+    assert graph.steps["f"].options == Filter(where="x > (-2) ** 2 and x < 1.5")
+    assert graph.steps["m"].options == Map(columns={"y": "x + (-2)"})
+
+
+def test_an_unknown_parameter_inside_an_expression_is_named() -> None:
+    text = HEAD + "params: {limit: 1}\ninputs: {a: {http: , fields: [x]}}\n"
+    text += "outputs: {o: {from: f, event: }}\nsteps:\n  f: {from: a, filter: x > $limt}\n"
+    assert problems_of(text) == [
+        "p.yaml:7:16: steps.f: where: no parameter 'limt' (did you mean 'limit'?)",
+    ]
 
 
 def test_rejected_has_every_problem() -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from edgeflow_proto.pipeline.units import Duration
-from edgeflow_tools.cases import Case, CaseFile, Expected, Got
+from edgeflow_tools.cases import Case, CaseFile, Expected, Got, Moment
 from edgeflow_tools.cli import edgeflow
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -55,6 +54,19 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "tests" / "rows.csv").write_text("x,y\n1,1\n2,2\n3,7\n4,8\n")
     (tmp_path / "tests" / "high.yaml").write_text(CASE)
     return tmp_path
+
+
+def test_events_of_a_recording_that_says_when_are_expected_at_that_time(folder: Path) -> None:
+    rows = "x,y,time\n1,1,2026-06-01T08:00:00Z\n3,7,2026-06-01T08:00:30.25Z\n4,8,2026-06-01T08:01:00Z\n"
+    (folder / "tests" / "rows.csv").write_text(rows)
+    assert call(folder, "--update").exit_code == 0
+    written = (folder / "tests" / "high.yaml").read_text()
+    assert "- {output: seen, at: '2026-06-01T08:00:30.250000Z', data: {x: 3.0, y: 7.0}}" in written
+    assert "- {output: seen, at: '2026-06-01T08:01:00Z', data: {x: 4.0, y: 8.0}}" in written
+    assert call(folder).exit_code == 0
+    wrong = written.replace("2026-06-01T08:01:00Z", "2026-06-31T08:01:00Z")
+    (folder / "tests" / "high.yaml").write_text(wrong)
+    assert "expect.1.at: not a time: '2026-06-31T08:01:00Z'" in call(folder).stderr
 
 
 def changed(folder: Path, old: str, new: str) -> Path:
@@ -183,6 +195,6 @@ def test_a_step_that_fails_fails_the_case(folder: Path) -> None:
 def test_values_of_every_form_are_compared(tmp_path: Path, expected: Any, got: Any, same: bool) -> None:
     (tmp_path / "c.yaml").write_text("inputs: {}\n")
     file = CaseFile(tmp_path / "c.yaml")
-    file.case = Case(expect=[Expected(output="o", at=Duration(1), data={"v": expected})])
-    found = file.differences(Got([Expected(output="o", at=Duration(1), data={"v": got})], {}))
+    file.case = Case(expect=[Expected(output="o", at=Moment(1), data={"v": expected})])
+    found = file.differences(Got([Expected(output="o", at=Moment(1), data={"v": got})], {}))
     assert (found == []) is same

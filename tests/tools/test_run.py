@@ -379,3 +379,36 @@ def test_recordings_carry_keys_and_times_and_what_is_late_is_counted(tmp_path: P
         ("b", "2026-01-01T01:00:00.000000Z", 2),
     ]
     assert "late" in result.stderr
+
+
+QUIET = """
+edgeflow: 1
+name: quiet
+inputs: {degrees: {mqtt: "cold/{box}", key: box}}
+steps: {quiet: {from: degrees, silence: 10 s}}
+outputs: {silent: {from: quiet.silent, event: quiet.silent}, back: {from: quiet.back, event: quiet.back}}
+"""
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_recording_tells_what_a_topic_and_a_clock_would(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "quiet.yaml").write_text(QUIET)
+    rows = [(at, box) for at in range(40) for box in ("a", "b") if box == "a" or not 5 < at < 25]
+    named = [{"time": f"2026-06-01T08:00:{at:02}Z", "box": box, "value": at} for at, box in rows]
+    text = ["time,box,value", *(",".join(map(str, row.values())) for row in named)]
+    path = tmp_path / f"recording.{ending}"
+    path.write_text("\n".join(text if ending == "csv" else map(json.dumps, named)))
+    result = run(tmp_path / "quiet.yaml", "--input", f"degrees={path}")
+    assert result.stderr.startswith("61 rows in")  # nothing is to be remarked
+    came = [(event["type"], event["subject"], event["time"]) for event in lines(result.stdout)]
+    assert came == [
+        ("quiet.silent", "b", "2026-06-01T08:00:15.000000Z"),
+        ("quiet.back", "b", "2026-06-01T08:00:25.000000Z"),
+    ]
+
+
+def test_the_end_of_a_recording_is_no_silence(tmp_path: Path) -> None:
+    (tmp_path / "quiet.yaml").write_text(QUIET)
+    (tmp_path / "recording.csv").write_text("box,value\n" + "a,1\n" * 12)
+    result = run(tmp_path / "quiet.yaml", "--input", f"degrees={tmp_path / 'recording.csv'}")
+    assert (result.exit_code, result.stdout) == (0, "")

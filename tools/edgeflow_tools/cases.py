@@ -25,10 +25,12 @@ from typing import Any
 import msgspec
 import yaml
 
+from edgeflow_agent.inputs.decode.base import DecodeError
+from edgeflow_agent.inputs.decode.marks import moment
 from edgeflow_agent.inputs.recording import RecordingError
 from edgeflow_agent.runtime.plan import PlanError
 from edgeflow_agent.runtime.run import StepStoppedError
-from edgeflow_proto.event import Event
+from edgeflow_proto.event import Event, wall_time
 from edgeflow_proto.pipeline.load import Source, load
 from edgeflow_proto.pipeline.problem import Problem, near_miss
 from edgeflow_proto.pipeline.schema import Reader
@@ -59,11 +61,35 @@ class Tolerance(msgspec.Struct, frozen=True, kw_only=True):
         return self.absolute + self.relative * abs(expected)
 
 
+class Moment(int):
+    """When an event is, in ns: since the start (``4.249s``), or since 1970 (``2026-06-01T08:23:12Z``)."""
+
+    @classmethod
+    def parse(cls, value: Any) -> Moment:
+        """Read a moment; raises ValueError saying what one looks like."""
+        if not (isinstance(value, str) and "T" in value):
+            return cls(Duration.parse(value))
+        try:
+            return cls(moment(value, "iso"))
+        except DecodeError as error:
+            raise ValueError(error.detail) from None
+
+    def __str__(self) -> str:
+        """Return the moment as it is written."""
+        if self >= _CALENDAR:
+            return wall_time(self).replace(".000000Z", "Z")
+        seconds, rest = divmod(self, 10**9)
+        return f"{seconds}.{rest:09d}".rstrip("0").rstrip(".") + "s"
+
+
+_CALENDAR = 10 * 365 * 86400 * 10**9  # ns; what is later is no time since a start
+
+
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """An event: of which output, when, of which key, with which data."""
 
     output: str
-    at: Duration
+    at: Moment
     key: str | None = None
     data: dict[str, Any] = {}
 
@@ -181,9 +207,7 @@ def _read(text: str, path: Path) -> tuple[Source, Case]:
 
 
 def _plain(event: Event) -> Expected:
-    return Expected(
-        output=event.output, at=Duration(event.t), key=event.subject or None, data=dict(event.data)
-    )
+    return Expected(output=event.output, at=Moment(event.t), key=event.subject or None, data=dict(event.data))
 
 
 # comparing
@@ -228,7 +252,7 @@ def _compared(
 
 
 def _said(event: Expected) -> str:
-    return f"{event.output} at {_time(event.at)}" + (f" of {event.key}" if event.key else "")
+    return f"{event.output} at {event.at}" + (f" of {event.key}" if event.key else "")
 
 
 def _mappings_differ(expected: dict[str, Any], got: dict[str, Any], tolerance: Tolerance) -> Iterator[str]:
@@ -262,14 +286,9 @@ def _is_number(value: Any) -> bool:
 def _event_lines(events: Sequence[Expected], digits: int) -> Iterator[str]:
     yield "expect:" if events else "expect: []"
     for event in events:
-        shown: dict[str, Any] = {"output": event.output, "at": _time(event.at)}
+        shown: dict[str, Any] = {"output": event.output, "at": str(event.at)}
         shown |= {"key": event.key} if event.key else {}
         yield f"- {_flow(shown | {'data': _rounded(event.data, digits)})}"
-
-
-def _time(ns: int) -> str:
-    seconds, rest = divmod(ns, 10**9)
-    return f"{seconds}.{rest:09d}".rstrip("0").rstrip(".") + "s"
 
 
 def _rounded(value: Any, digits: int) -> Any:

@@ -1,7 +1,7 @@
 """A pipeline on recorded files, in this process, through the runtime that devices run.
 
-Nothing in the result depends on a clock or on how the rows are cut: times count from 0 by the inputs' rates,
-rows and events are numbered from the first, so the same files give the same bytes.
+Nothing in the result depends on a clock or on how the rows are cut: times are the recordings' or count from 0
+by the inputs' rates, rows and events are numbered from the first, so the same files give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from edgeflow_agent.core.batch import Batch, Keys, numbered
 from edgeflow_agent.inputs.decode.base import Samples, chosen
-from edgeflow_agent.inputs.recording import Recording, open_rows
+from edgeflow_agent.inputs.recording import Recording, columns_of, open_rows
 from edgeflow_agent.models.load import load_model
 from edgeflow_agent.operators.load import operators
 from edgeflow_agent.outputs.event import EventOutput
@@ -109,6 +109,7 @@ class Run:
         nodes = [node for node in graph.outputs.values() if not node.options.effect]
         self._events = {node.name: EventOutput(graph, node, digest, models) for node in nodes}
         self._count = 0
+        self._newest = 0  # time of a row of the inputs whose times are the device's
         self._began: dict[str, int] = {}  # the first time of each input
 
     def events(self, recordings: Mapping[str, Path], *, paced: bool = False) -> Iterator[Event]:
@@ -122,9 +123,9 @@ class Run:
         turn_ns = round(rows * 1e9 / fastest)
         streams = [self._read(self._stream(node, path, turn_ns)) for node, path in inputs]
         start = time.monotonic() if paced else -math.inf
-        for turn, parts in groupby(heapq.merge(*streams, key=_turn), key=_turn):
-            found = (event for part in parts for event in self._push(part, start))
-            yield from self._numbered(chain(found, self._tick((turn + 1) * turn_ns)))
+        for _, parts in groupby(heapq.merge(*streams, key=_turn), key=_turn):
+            found = [event for part in parts for event in self._push(part, start)]
+            yield from self._numbered(chain(found, self._tick(self._newest + 1)))
 
     def _read(self, stream: Iterator[Part]) -> Iterator[Part]:
         """Yield what a stream does, and add up how long that takes."""
@@ -138,10 +139,11 @@ class Run:
 
     def _stream(self, node: InputNode, path: Path, turn_ns: int) -> Iterator[Part]:
         """Yield the rows of a recording, cut where a turn ends."""
-        recording = open_rows(path, node.intake, self._remark)
+        intake = node.intake.recorded(columns_of(path))
+        recording = open_rows(path, intake, self._remark)
         self.rejected[node.name] = recording.rejected
         first, keys = 0, self._keys[node.name]
-        for samples in _on_time(recording, node.intake):
+        for samples in _on_time(recording, intake):
             if not len(samples.values):
                 continue
             batch = _timed(samples, first, node, keys)
@@ -160,6 +162,8 @@ class Run:
         self._began.setdefault(part.input, int(part.batch.t[0]))
         passed = float(part.batch.t[-1] - self._began[part.input]) * 1e-9
         time.sleep(max(0.0, start + passed - time.monotonic()))
+        if part.input in self._runtime.plan.arrival:
+            self._newest = max(self._newest, int(part.batch.t[-1]))
         self.rows[part.input] += len(part.batch)
         begin = time.perf_counter_ns()
         results = self._runtime.push(part.input, part.batch)

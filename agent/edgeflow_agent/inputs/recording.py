@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from edgeflow_agent.core.batch import Values
@@ -88,6 +89,24 @@ def open_rows(path: Path, intake: Intake, note: Callable[[str, str, int], None] 
     return Recording(path, intake, note)
 
 
+def columns_of(path: Path) -> list[str]:
+    """Return the names a csv file's first line gives its columns, or those of a jsonl file's first object.
+
+    Of other formats, and of what is neither, none. Raises OSError.
+    """
+    ending = path.name.rpartition(".")[2]
+    if ending not in ("csv", "jsonl") or path.is_dir():
+        return []
+    with path.open("rb") as file:
+        line = file.readline(MAX_LINE)
+    try:
+        if ending == "csv":
+            return [name.strip() for name in _header(line.rstrip(b"\n"))]
+        return [*msgspec.json.decode(line, type=dict[str, Any])]
+    except (DecodeError, msgspec.DecodeError, UnicodeDecodeError):
+        return []
+
+
 # text
 
 
@@ -154,7 +173,7 @@ def _csv(recording: Recording) -> Iterator[Samples]:
 
 
 def _header(line: bytes) -> list[str]:
-    return next(csv.reader([_text(line).removeprefix("\ufeff")]), [])
+    return _cells(_text(line).removeprefix("\ufeff"))
 
 
 def _text(line: bytes) -> str:
@@ -281,8 +300,8 @@ def _wav(recording: Recording) -> Iterator[Samples]:
             width, channels = file.getsampwidth(), file.getnchannels()
             while data := file.readframes(BLOCK_ROWS):
                 whole = len(data) - len(data) % (width * channels)
-                samples = _samples(data[:whole], width).reshape(-1, channels)
-                yield Samples(samples.astype(recording.intake.dtype))
+                samples = _samples(data[:whole], width, recording.intake.dtype)
+                yield Samples(samples.reshape(-1, channels))
     except wave.Error as error:
         raise recording.error(f"not a PCM wav file: {error}") from None
 
@@ -293,13 +312,21 @@ def _check_wav(recording: Recording, file: wave.Wave_read) -> None:
         raise recording.error(
             f"{file.getnchannels()} channels are not rows of shape {list(intake.row_shape)}"
         )
-    if np.dtype(intake.dtype).kind != "f":
-        raise recording.error(f"its rows are floats in -1..1, not {intake.dtype}")
+    width = file.getsampwidth()
+    if np.dtype(intake.dtype).kind != "f" and (intake.dtype, width) != ("int16", 2):
+        raise recording.error(f"its {8 * width}-bit samples are floats in -1..1, not {intake.dtype}")
     if intake.rate is not None and round(intake.rate) != file.getframerate():
         raise recording.error(f"{file.getframerate()} Hz, but the input's rate is {intake.rate:g} Hz")
 
 
-def _samples(data: bytes, width: int) -> Values:
+def _samples(data: bytes, width: int, dtype: str) -> Values:
+    """Return PCM samples as they are (int16), or else in -1..1."""
+    if dtype == "int16":
+        return np.frombuffer(data, "<i2").astype(np.int16)
+    return _between_ones(data, width).astype(dtype)
+
+
+def _between_ones(data: bytes, width: int) -> Values:
     """Return PCM samples as float64 in -1..1. Eight bits are unsigned; 24 go in front of a zero byte."""
     if width == 1:
         return (np.frombuffer(data, "u1").astype(np.float64) - 128) / 128

@@ -25,6 +25,7 @@ ENTRY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 MAX_ENTRIES = 256  # in each section
 _PARAM_NAME = re.compile(r"[A-Za-z_]\w*")
 _PARAM = re.compile(r"\$(\$?[A-Za-z_]\w*)")  # $$name is the text $name
+_INSIDE = re.compile(r"\$([A-Za-z_]\w*)")  # an expression
 _SECTIONS: dict[str, Role] = {"inputs": "input", "steps": "step", "outputs": "output"}
 _INTAKE = frozenset(name for name in Intake.__struct_encode_fields__ if not name.startswith("_"))
 _HANDLING = frozenset(field.encode_name for field in msgspec.structs.fields(Handling))
@@ -279,16 +280,17 @@ class Reader:
         for name, field in fields.items():
             if name in value:
                 place = (at or {}).get(name, (*path, name))
-                out[field.name] = self._option(field.type, value[name], place, where, name)
+                inside = name == getattr(kind, "expression", None)
+                out[field.name] = self._option(field.type, value[name], place, where, name, inside)
             elif field.required:
                 self.report(path, f"'{name}' is missing", where=where)
                 out[name] = _BROKEN
         return None if any(option is _BROKEN for option in out.values()) else kind(**out)
 
-    def _option(self, type_: Any, value: Any, path: Path, where: Path, name: str) -> Any:
+    def _option(self, type_: Any, value: Any, path: Path, where: Path, name: str, inside: bool) -> Any:
         """Return an option as its type; report why it is not one and return `_BROKEN`."""
         try:
-            resolved = self._resolve(value)
+            resolved = self._resolve(value, inside)
             return msgspec.convert(resolved, type_, dec_hook=units.decode)
         except Mistake as mistake:
             self.report(path, f"{name}: {mistake.what}", mistake.hint, where=where)
@@ -299,20 +301,30 @@ class Reader:
                 self.report((*path, *inner), f"{dotted((name, *inner))}: {what}", hint, where=where)
         return _BROKEN
 
-    def _resolve(self, value: Any) -> Any:
-        """Put the values of parameters in the place of their names, inside lists and mappings too."""
+    def _resolve(self, value: Any, inside: bool) -> Any:
+        """Put the values of parameters in the place of their names, in lists and mappings and expressions."""
         if isinstance(value, list):
-            return [self._resolve(element) for element in value]
+            return [self._resolve(element, inside) for element in value]
         if isinstance(value, dict):
-            return {key: self._resolve(element) for key, element in value.items()}
-        match = _PARAM.fullmatch(value) if isinstance(value, str) else None
-        if match is None or match[1].startswith("$"):
-            return value if match is None else match[1]
-        if match[1] not in self.params:
-            raise Mistake(f"no parameter '{match[1]}'", hint=near_miss(match[1], self.params))
-        if self.params[match[1]] is _BROKEN:
+            return {key: self._resolve(element, inside) for key, element in value.items()}
+        if not isinstance(value, str):
+            return value
+        match = _PARAM.fullmatch(value)
+        if match is None:
+            return _INSIDE.sub(lambda name: _spelt(self._value(name[1])), value) if inside else value
+        return match[1] if match[1].startswith("$") else self._value(match[1])
+
+    def _value(self, name: str) -> Any:
+        if name not in self.params:
+            raise Mistake(f"no parameter '{name}'", hint=near_miss(name, self.params))
+        if self.params[name] is _BROKEN:
             raise _BrokenParamError
-        return self.params[match[1]]
+        return self.params[name]
+
+
+def _spelt(value: Any) -> str:
+    """Return a parameter's value as an expression says it."""
+    return f"({value})" if _is_number(value) and value < 0 else str(value)
 
 
 def _named(value: Any) -> dict[str, str] | None:

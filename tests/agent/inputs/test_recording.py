@@ -168,13 +168,22 @@ def test_wav_channels_are_columns_and_its_rate_must_be_the_inputs(tmp_path: Path
     assert (Read(path, XY).rows * 32768).tolist() == [[1, -1], [2, -2]]
     for intake, what in (
         (Intake(fields=["x"]), "2 channels"),
-        (Intake(fields=["x", "y"], dtype="int16"), "floats"),
+        (Intake(fields=["x", "y"], dtype="int32"), "its 16-bit samples are floats in -1..1, not int32"),
         (Intake(fields=["x", "y"], rate=Frequency(8000)), "16000 Hz, but the input's rate is 8000 Hz"),
     ):
         with pytest.raises(RecordingError, match=what):
             Read(path, intake)
     path.write_bytes(path.read_bytes()[:-3])
     assert len(Read(path, XY).rows) == 1
+
+
+def test_sixteen_bit_wav_samples_are_what_they_are_where_the_input_is_int16(tmp_path: Path) -> None:
+    values = np.array([-32768, -1, 0, 32767], "<i2")
+    intake = Intake(fields=["sound"], dtype="int16")
+    read = Read(sound(tmp_path / "a.wav", values.tobytes(), 2), intake)
+    np.testing.assert_array_equal(read.rows[:, 0], values)
+    with pytest.raises(RecordingError, match="its 24-bit samples are floats"):
+        Read(sound(tmp_path / "b.wav", bytes(12), 3), intake)
 
 
 HEADS = {"csv": b"x,y\n", "jsonl": b"", "npy": b"\x93NUMPY\x01\0", "wav": b"RIFF"}

@@ -136,12 +136,13 @@ def _recordings(run: Run, checked: Checked, given: dict[str, str]) -> dict[str, 
 
 
 def _remark(run: Run, recordings: dict[str, Path]) -> None:
+    from edgeflow_agent.inputs.recording import columns_of
     from edgeflow_tools.run import UNSTATED_HZ
 
     for name, node in run.graph.inputs.items():
         if name not in recordings:
             note(f"inputs.{name}: no recording is given, so no rows come from it")
-        elif node.intake.rate is None:
+        elif node.intake.rate is None and node.intake.recorded(columns_of(recordings[name])).clock is None:
             note(f"inputs.{name}: no rate is stated; rows are taken to be {1 / UNSTATED_HZ:g} s apart")
 
 

@@ -8,7 +8,7 @@ Kinds are found by entry point (groups `GROUPS`), the built-in ones like anyone 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from typing import ClassVar, Literal, Protocol
@@ -53,9 +53,13 @@ class Context(msgspec.Struct, frozen=True):
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of every kind. `short` is the option that ``kind: value`` sets."""
+    """Base of every kind. `short` is the option that ``kind: value`` sets.
+
+    `expression` is the option whose texts are expressions: parameters stand for their values inside them.
+    """
 
     short: ClassVar[str | None] = None
+    expression: ClassVar[str | None] = None
 
 
 class DecoderKind(Kind, frozen=True, kw_only=True):
@@ -108,6 +112,19 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     def clock(self) -> TimeField | None:
         """Where a sample carries its time, if it does."""
         return TimeField(field=self.time) if isinstance(self.time, str) else self.time
+
+    def recorded(self, columns: Collection[str]) -> Intake:
+        """Return how a recording with these columns is read, which tells what no topic and no clock can.
+
+        A column called as the key is the rows' key, and a column ``time`` their arrival (RFC 3339, as the
+        file output writes it), unless it is one of the fields.
+        """
+        if self.shape is not None:
+            return self
+        keyed = self._fielded or (self.key in columns and self.key not in self.paths)
+        timed = self.time is None and "time" in columns and "time" not in self.paths.values()
+        time = TimeField(field="time", unit="iso") if timed else self.time
+        return msgspec.structs.replace(self, _fielded=keyed, time=time)
 
     @property
     def row_shape(self) -> tuple[int, ...]:

@@ -89,9 +89,10 @@ class File(InputKind, frozen=True, kw_only=True):
     """A recorded file, read once from the start; the writer waits for the reader.
 
     The ending names the format: csv (first line = column names), npy (first axis = rows), npz (an array for
-    each field), wav (PCM; float rows in -1..1), jsonl (one sample a line; with ``decode: senml`` one pack).
-    A path that ends in ``/`` is a folder of files of packed rows, read in the order of their names. Rows
-    are `rate` apart unless they carry their time. A path that is not absolute lies in the bundle.
+    each field), wav (PCM: rows in -1..1, or 16-bit samples as they are where the dtype is int16), jsonl
+    (one sample a line; with ``decode: senml`` one pack). A path that ends in ``/`` is a folder of files of
+    packed rows, read in the order of their names. Rows are `rate` apart unless they carry their time. A
+    path that is not absolute lies in the bundle.
     """
 
     short: ClassVar[str | None] = "path"

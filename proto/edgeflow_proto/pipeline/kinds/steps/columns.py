@@ -43,6 +43,7 @@ class Filter(StepKind, frozen=True, kw_only=True):
     """
 
     short: ClassVar[str | None] = "where"
+    expression: ClassVar[str | None] = "where"
     where: str
 
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:

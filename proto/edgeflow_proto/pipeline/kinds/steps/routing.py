@@ -92,6 +92,7 @@ class Route(StepKind, frozen=True, kw_only=True):
     """Each row to the first port whose expression holds for it, to the port ``else`` when none does."""
 
     short: ClassVar[str | None] = "to"
+    expression: ClassVar[str | None] = "to"
     to: dict[str, str]
 
     @property

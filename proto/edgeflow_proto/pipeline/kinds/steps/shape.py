@@ -81,21 +81,24 @@ class Batch(StepKind, frozen=True, kw_only=True):
 class Resample(StepKind, frozen=True, kw_only=True):
     """Rows at even times, per key: at each multiple of the period on the clock of the rows.
 
-    `linear` interpolates between the rows around such a time, `previous` takes the last row up to it, `mean`
-    the average of the rows since the time before (no row where there are none). A row comes as soon as a row
-    at or past its time has come (past it, for `mean`). Across a gap, and where two rows are further apart
-    than `max_gap` (ten periods unless said), nothing is made up. Floats only, but for `previous`.
+    The period is given as `rate` or as `every`; ``every: 15 min`` of rows that carry their time are the
+    quarters of the hour. `linear` interpolates between the rows around such a time, `previous` takes the
+    last row up to it, `mean` the average of the rows since the time before (no row where there are none). A
+    row comes as soon as a row at or past its time has come (past it, for `mean`). Across a gap, and where
+    two rows are further apart than `max_gap` (ten periods unless said), nothing is made up. Floats only, but
+    for `previous`.
     """
 
     short: ClassVar[str | None] = "rate"
-    rate: Frequency
+    rate: Frequency | None = None
+    every: Duration | None = None
     method: Literal["linear", "previous", "mean"] = "linear"
     max_gap: Duration | None = None
 
     @property
     def period_ns(self) -> int:
         """Time between two rows, in nanoseconds."""
-        return max(1, round(1e9 / self.rate))
+        return max(1, round(1e9 / self.rate) if self.rate else int(self.every or 0))
 
     @property
     def max_gap_ns(self) -> int:
@@ -104,13 +107,17 @@ class Resample(StepKind, frozen=True, kw_only=True):
 
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
         """The same rows at another rate."""
+        if (self.rate is None) == (self.every is None):
+            raise Mistake("name either a rate or every how long")
+        if self.every == 0:
+            raise Mistake("must be longer than nothing", option="every")
         if self.method != "previous" and upstream.dtype not in ("float32", "float64", None):
             raise Mistake(
                 f"cannot average rows of {upstream.dtype}", option="method", hint="previous, or cast first"
             )
         form = upstream.having(shape=upstream.shape, dtype=upstream.dtype, columns=upstream.columns)
         # A key's row waits for the key's next one, while rows of other keys go by.
-        return {"": msgspec.structs.replace(form, rate=float(self.rate), timely=upstream.key is None)}
+        return {"": msgspec.structs.replace(form, rate=1e9 / self.period_ns, timely=upstream.key is None)}
 
 
 class Join(StepKind, frozen=True, kw_only=True):

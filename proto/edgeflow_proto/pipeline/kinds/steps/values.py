@@ -33,6 +33,7 @@ class Map(StepKind, frozen=True, kw_only=True):
     """
 
     short: ClassVar[str | None] = "columns"
+    expression: ClassVar[str | None] = "columns"
     columns: dict[str, str]
     keep: bool = False
 
