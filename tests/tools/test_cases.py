@@ -66,7 +66,7 @@ def test_events_of_a_recording_that_says_when_are_expected_at_that_time(folder: 
     assert call(folder).exit_code == 0
     wrong = written.replace("2026-06-01T08:01:00Z", "2026-06-31T08:01:00Z")
     (folder / "tests" / "high.yaml").write_text(wrong)
-    assert "expect.1.at: not a time: '2026-06-31T08:01:00Z'" in call(folder).stderr
+    assert "expect[1].at: not a time: '2026-06-31T08:01:00Z'" in call(folder).stderr
 
 
 def changed(folder: Path, old: str, new: str) -> Path:
