@@ -9,6 +9,7 @@ The first number in a fresh eventfd is the writer's head plus one, the later one
 from __future__ import annotations
 
 import enum
+import os
 import struct
 from dataclasses import dataclass
 
@@ -55,8 +56,8 @@ class _Memory:
         self.slots = min(self.wraps)
 
     def views(self, row: int, count: int) -> tuple[Values, Int64s, Keys]:
-        wraps = self.wraps
-        at, at_t, at_key = row % wraps[0], row % wraps[1], row % wraps[2]
+        wrap, wrap_t, wrap_key = self.wraps
+        at, at_t, at_key = row % wrap, row % wrap_t, row % wrap_key
         return self.values[at : at + count], self.t[at_t : at_t + count], self.key[at_key : at_key + count]
 
     def key_name(self, index: int) -> str:
@@ -94,6 +95,7 @@ class RingWriter:
         self._keys = {self._memory.key_name(i): i for i in range(count)}
         self._gap: Gap | None = Gap.RESTART if self.head and not spec.lossless else None
         self._readers: dict[str, _Reader] = {}
+        self._margin = spec.margin
 
     def bind(self, ready: int, credit: int | None = None, reader: str = "live") -> None:
         """Announce rows to a reader on a fresh eventfd from now on, in place of its earlier one."""
@@ -148,43 +150,42 @@ class RingWriter:
         Times that run backwards are raised to the newest one; `ordered` promises that none does among these.
         Rows are seen by readers after `publish`.
         """
-        margin = self.spec.margin
-        if len(t) <= margin:
-            self._append(values, t, key, ordered)
+        count, head, margin = len(t), self.head, self._margin
+        if not 0 < count <= margin:
+            self._append_parts(values, t, key, ordered)
             return
-        keys = np.broadcast_to(np.asarray(key, np.uint32), t.shape)
-        for part in (slice(start, start + margin) for start in range(0, len(t), margin)):
-            self._append(values[part], t[part], keys[part], ordered)
-
-    def _append(self, values: Values, t: Int64s, key: Keys | int, ordered: bool) -> None:
-        count = len(t)
-        if not count:
-            return
-        if self.head + count - self._published > self.spec.margin:
+        if head + count - self._published > margin:
             self.publish()
-        to_values, to_t, to_key = self._memory.views(self.head, count)
-        to_values[:] = values
+        to_values, to_t, to_key = self._memory.views(head, count)
+        to_values[...] = values
         if ordered:
-            to_t[:] = t
+            to_t[...] = t
         else:
             np.maximum.accumulate(t, out=to_t)
-        if to_t[0] < self._newest:
+        if to_t.item(0) < self._newest:
             np.maximum(to_t, self._newest, out=to_t)
-        to_key[:] = key
+        to_key[...] = key
         if self._gap is not None:
             to_key[0] |= np.uint32(self._gap << 28)
             self._gap = None
-        self._newest = int(to_t[-1])
-        self.head += count
+        self._newest = to_t.item(-1)
+        self.head = head + count
+
+    def _append_parts(self, values: Values, t: Int64s, key: Keys | int, ordered: bool) -> None:
+        """Append more rows than may be announced at once."""
+        keys = np.broadcast_to(np.asarray(key, np.uint32), t.shape)
+        for part in (slice(start, start + self._margin) for start in range(0, len(t), self._margin)):
+            self.append(values[part], t[part], keys[part], ordered=ordered)
 
     def publish(self) -> None:
         """Announce the rows appended since the last call."""
-        count = self.head - self._published
+        head = self.head
+        count = head - self._published
         if count:
-            self._store()
-            self._published = self.head
+            _HEADER.pack_into(self._memory.header, 0, head, self._newest, len(self._keys))
+            self._published = head
             for reader in self._readers.values():
-                shm.add(reader.ready, count)
+                os.eventfd_write(reader.ready, count)
 
     def _store(self) -> None:
         _HEADER.pack_into(self._memory.header, 0, self.head, self._newest, len(self._keys))
@@ -211,6 +212,8 @@ class RingReader:
         self._released: int | None = None
         self._memory = _Memory(fd, spec)
         self._names: dict[int, str] = {}
+        self.margin = spec.margin
+        self._kept = self._memory.slots - spec.margin
 
     def bind(self, ready: int, credit: int | None = None) -> None:
         """Learn of rows from a fresh eventfd from now on, in place of the earlier one."""
@@ -233,7 +236,7 @@ class RingReader:
 
     def oldest(self) -> int:
         """The oldest row the writer cannot be overwriting now."""
-        return max(0, self.head + self.spec.margin - self._memory.slots)
+        return max(0, self.head - self._kept)
 
     def lost(self) -> int:
         """Return how many unread rows are gone, and skip them."""

@@ -47,7 +47,7 @@ class Source:
     def view(self, limit: int) -> Batch:
         """Return at most `limit` unread rows as a view of the ring."""
         reader = self.reader
-        return reader.view(min(reader.head - reader.position, limit, reader.spec.margin))
+        return reader.view(min(reader.head - reader.position, limit, reader.margin))
 
 
 class Caution:

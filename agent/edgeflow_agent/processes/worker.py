@@ -233,7 +233,7 @@ class Worker:
     def _enough(self, source: Source) -> int:
         """How many rows to wait for: fewer bring nothing about, and are better off in the ring."""
         source.count()
-        return 1 if self._caution.active else min(self._runtime.due(source.name), source.reader.spec.margin)
+        return 1 if self._caution.active else min(self._runtime.due(source.name), source.reader.margin)
 
     def _read(self, source: Source) -> None:
         """Run the next rows of one input, or count them as lost when the writer has come round."""
