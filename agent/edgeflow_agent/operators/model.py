@@ -67,7 +67,7 @@ class ModelStep(Operator):
         return _concatenated([self._run(_part(feeds, i, i + self._most)) for i in starts])
 
     def _run(self, feeds: Feeds) -> list[Values]:
-        return self._model.run({**self._constants, **feeds}, self._outputs)
+        return self._model.run({**self._constants, **feeds} if self._constants else feeds, self._outputs)
 
     def _warm_up(self, upstreams: Sequence[Flow]) -> None:
         """Run on a row of zeros, where it is known what rows look like."""

@@ -39,10 +39,13 @@ class PythonStep(Operator):
             values = values.view()
             values.flags.writeable = False
         try:
-            result = self._function(values, **{name: getattr(batch, name) for name in self._wants})
+            if self._wants:
+                result = self._function(values, **{name: getattr(batch, name) for name in self._wants})
+            else:
+                result = self._function(values)
         except (Exception, SystemExit) as error:
             raise blamed(error, self._folder) from error
-        checked = self._checked(np.asarray(result), len(batch))
+        checked = self._checked(np.asarray(result), len(batch.t))
         return {"": batch.having(checked, self._columns)}
 
     def _checked(self, result: Values, rows: int) -> Values:

@@ -50,13 +50,16 @@ class Given:
         self._options, self._tensors, self._entry = options, tensors, entry
         self._named, self._columns = flow.columns, flow.columns
         self._shape: tuple[int, ...] = ()  # of the rows that `_columns` are right for
+        chosen = options.softmax or options.argmax or options.top is not None
+        self._as_it_is = len(tensors) == 1 and not tensors[0].scale and not chosen
 
     def __call__(self, results: list[Values], rows: int) -> tuple[Values, Columns]:
         """Return rows and columns; raises ValueError where the model does not give what it should."""
-        values = self._joined(results)
+        values = results[0] if self._as_it_is and results[0].ndim > 1 else self._joined(results)
         if len(values) != rows:
             raise ValueError(f"{self._options.file} gave {len(values)} rows for {rows}")
-        values = self._chosen(values)
+        if not self._as_it_is:
+            values = self._chosen(values)
         if values.shape[1:] != self._shape:
             self._name(values.shape[1:])
         return values, self._columns

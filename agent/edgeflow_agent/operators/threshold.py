@@ -39,10 +39,10 @@ class Threshold(Operator):
     def __call__(self, batch: Batch) -> dict[str, Batch]:
         """Follow rows; return those at which something changed, and the state after each."""
         value = self._value(batch)
-        state = np.zeros((len(batch), 1), np.uint8)
+        state = np.zeros((len(batch.t), 1), np.uint8)
         result = {"state": batch.having(state, _STATE)}
         past = self._past(value)
-        if not self._levels and not past.any():
+        if not self._levels and not np.count_nonzero(past):
             return result
         within = _between(value, self._low, self._high)
         signs = _Signs(past, within, _between(value, self._back, self._up))

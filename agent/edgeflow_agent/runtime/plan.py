@@ -24,7 +24,8 @@ class PlanError(ValueError):
 class PlannedStep:
     """A step at work: the edges it reads, with the inputs behind each, and the edge behind each port.
 
-    `stops` says that the pipeline ends where it raises; `source` is the first edge it reads.
+    `stops` says that the pipeline ends where it raises; `source` is the first edge it reads, of `several` or
+    alone.
     """
 
     name: str
@@ -33,9 +34,11 @@ class PlannedStep:
     edges: dict[str, str]
     stops: bool = False
     source: str = field(init=False)
+    several: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", next(iter(self.sources)))
+        object.__setattr__(self, "several", len(self.sources) > 1)
 
 
 @dataclass(frozen=True)

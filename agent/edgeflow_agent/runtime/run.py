@@ -67,7 +67,7 @@ class Runtime:
         edges = {name: batch}
         for step in self.plan.steps[name]:
             rows = edges.get(step.source)
-            if rows is not None or len(step.sources) > 1:
+            if rows is not None or step.several:
                 self._pass(step, rows, edges)
         if self.tap is not None:
             self.tap(edges)
@@ -75,7 +75,8 @@ class Runtime:
 
     def due(self, name: str) -> int:
         """Return how many rows of an input must come before pushing them can bring anything about."""
-        return min([operator.due for operator in self._waits.get(name, ())], default=1)
+        waits = self._waits.get(name, ())
+        return waits[0].due if len(waits) == 1 else min([operator.due for operator in waits], default=1)
 
     def tick(self, t: int) -> list[tuple[str, Batch]]:
         """Say that all rows of times before `t` have been pushed; return what that alone brings about.
@@ -95,23 +96,25 @@ class Runtime:
 
     def _pass(self, step: PlannedStep, rows: Batch | None, edges: dict[str, Batch]) -> None:
         """Run a step on what its sources brought, `rows` the first, and put what it gives on its edges."""
-        if len(step.sources) > 1:
+        if step.several:
             result = self._meet(step, [edges.get(source) for source in step.sources])
-        elif rows is not None and len(rows):
+        elif rows is not None and len(rows.t):
             result = self._run(step, rows)
         else:
             return
+        names = step.edges
         for port, made in result.items():
-            edges[step.edges[port]] = made
+            edges[names[port]] = made
 
     def _run(self, step: PlannedStep, batch: Batch) -> dict[str, Batch]:
-        start = self._clock()
+        observer, clock = self._observer, self._clock
+        start = clock() if observer is not None else 0
         try:
             result = step.operator(batch)
         except Exception as error:
             result = self._rescue(step, batch, error)
-        if self._observer is not None:
-            self._observer.ran(step.name, len(batch), self._clock() - start)
+        if observer is not None:
+            observer.ran(step.name, len(batch.t), clock() - start)
         return result
 
     def _meet(self, step: PlannedStep, batches: list[Batch | None]) -> dict[str, Batch]:
@@ -211,8 +214,9 @@ def _joined(parts: Iterable[dict[str, Batch]]) -> dict[str, Batch]:
 
 
 def _reached(outputs: Iterable[tuple[str, str]], edges: dict[str, Batch]) -> list[tuple[str, Batch]]:
-    reached = ((output, edges.get(edge)) for output, edge in outputs)
-    return [(output, rows) for output, rows in reached if rows is not None and len(rows)]
+    return [
+        (output, rows) for output, edge in outputs if (rows := edges.get(edge)) is not None and len(rows.t)
+    ]
 
 
 def _pack(value: Any) -> Any:
