@@ -20,7 +20,7 @@ import msgspec
 
 from edgeflow_proto.cbor import check_written_out
 
-ClockQuality = Literal["synchronised", "unsynchronised"]
+ClockQuality = Literal["synchronised", "relay", "corrected", "unsynchronised"]
 
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/cloudevents+json"
@@ -51,12 +51,18 @@ class Column(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     words: dict[int, str] = {}
 
 
-class Clock(msgspec.Struct, frozen=True):
-    """How the times of a block become wall time: ``wall = t + offset_ns``, as known when it was made."""
+class Clock(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the times of a block become wall time: ``wall = t + offset_ns``, as known when it was made.
+
+    `quality` says by what: the kernel's synchronised clock, the relay's, what was learnt later
+    (``corrected``, by `edgeflow_proto.timeline`), or nothing; `uncertainty_ns` how far it may be off, if
+    that is known.
+    """
 
     boot_id: str
     offset_ns: int
     quality: ClockQuality
+    uncertainty_ns: int | None = None
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -166,12 +172,17 @@ class Event(msgspec.Struct, frozen=True):
             "modeldigest": " ".join(f"{step}={digest}" for step, digest in self.models.items()),
             "inputspan": " ".join(f"{name}:{first}-{last}" for name, (first, last) in self.spans.items()),
             "decidedns": str(self.decided_ns) if self.decided_ns else None,
+            "timeuncertaintyns": _uncertainty(self.clock),
         }
         return out | {name: value for name, value in optional.items() if value}
 
     def to_cbor(self) -> bytes:
         """Return the same attributes as CBOR."""
         return cbor2.dumps(self.to_json())
+
+
+def _uncertainty(clock: Clock) -> str | None:
+    return None if clock.uncertainty_ns is None else str(clock.uncertainty_ns)
 
 
 def source(device: str, pipeline: str) -> str:

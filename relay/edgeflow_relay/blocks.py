@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from edgeflow_proto.event import Block, Event, decode_block, events
+from edgeflow_proto.event import Block, Clock, Event, decode_block, events
 from edgeflow_relay.store.events import Row
 from edgeflow_relay.store.journals import Batch
 
@@ -28,7 +28,7 @@ def rows(batch: Batch) -> list[Row]:
 
 
 def _rows(batch: Batch) -> Iterator[Row]:
-    block = decode_block(batch.block)
+    block = _dated(decode_block(batch.block), batch.reckoned)
     if block.count != batch.count:
         raise ValueError(f"a block of {block.count} events was sent as one of {batch.count}")
     _check_words(block)
@@ -48,6 +48,14 @@ def _rows(batch: Batch) -> Iterator[Row]:
             _wall_ns(event),
             body,
         )
+
+
+def _dated(block: Block, reckoned: Clock | None) -> Block:
+    """Return a block with its clock as the device knows it by now."""
+    if reckoned is None:
+        return block
+    clock = msgspec.structs.replace(reckoned, boot_id=block.clock.boot_id)
+    return msgspec.structs.replace(block, clock=clock)
 
 
 def _check_words(block: Block) -> None:

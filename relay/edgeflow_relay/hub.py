@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any, BinaryIO
@@ -255,7 +256,12 @@ class Hub:
         acked = await self._database.read(partial(journals.acked, device=hello.device, ids=ids))
         acks = [relay_pb2.EventAck(journal_id=journal, sequence=last) for journal, last in acked.items()]
         interval = self._settings.heartbeat // 10**6
-        return relay_pb2.Welcome(relay_version=version(), heartbeat_interval_ms=interval, acked=acks)
+        return relay_pb2.Welcome(
+            relay_version=version(),
+            heartbeat_interval_ms=interval,
+            acked=acks,
+            wall_time_ns=time.time_ns(),
+        )
 
     async def desired(self, device: str) -> relay_pb2.RelayMessage:
         """Return all that is desired of a device."""

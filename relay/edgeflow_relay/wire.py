@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 import time
-from typing import TypeVar
+from typing import TypeVar, cast, get_args
 
 from google.protobuf.message import DecodeError, Message
 
-from edgeflow_proto.event import MAX_BLOCK_EVENTS
+from edgeflow_proto.event import MAX_BLOCK_EVENTS, Clock, ClockQuality
 from edgeflow_proto.pipeline.schema import NAME as PIPELINE
 from edgeflow_proto.v1 import device_pb2 as wire
 from edgeflow_relay.settings import NAME
@@ -73,7 +73,15 @@ def batch(device: str, sent: wire.EventBatch) -> Batch:
         raise Malformed(f"a block of {sent.count} events; it is 1 to {MAX_BLOCK_EVENTS}")
     if not 1 <= sent.first <= _LAST - sent.count:
         raise Malformed(f"sequence number {sent.first}")
-    return Batch(device, sent.journal_id, sent.pipeline, sent.first, sent.count, sent.block)
+    reckoned = _reckoned(sent.reckoned) if sent.HasField("reckoned") else None
+    return Batch(device, sent.journal_id, sent.pipeline, sent.first, sent.count, sent.block, reckoned)
+
+
+def _reckoned(sent: wire.Reckoned) -> Clock:
+    if sent.quality not in get_args(ClockQuality):
+        raise Malformed(f"a clock of quality {sent.quality[:40]!r}")
+    uncertainty = min(sent.uncertainty_ns, _LAST) if sent.HasField("uncertainty_ns") else None
+    return Clock("", sent.offset_ns, cast(ClockQuality, sent.quality), uncertainty)
 
 
 def heartbeat(sent: wire.Heartbeat) -> Heartbeat:

@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from edgeflow_proto.event import Clock, ClockQuality
 
 _TIME_ERROR = 5
-_STATUS_SPACE = 512  # larger than struct timex on every architecture
+
+
+class _Timex(ctypes.Structure):
+    """The beginning of struct timex, with room for the rest of it on every architecture."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint), ("offset", ctypes.c_long), ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long), ("rest", ctypes.c_char * 512),
+    )  # fmt: skip
 
 
 def boottime_ns() -> int:
@@ -32,13 +42,29 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+@cache
+def _adjtimex() -> Callable[[Any], int]:
+    function = ctypes.CDLL(None, use_errno=True).adjtimex
+    function.argtypes = (ctypes.c_void_p,)
+    found: Callable[[Any], int] = function
+    return found
+
+
+def error_ns() -> int | None:
+    """How far the wall clock may be off in ns, by the kernel; ``None`` while nothing disciplines it."""
+    status = _Timex()
+    if _adjtimex()(ctypes.byref(status)) in (-1, _TIME_ERROR):
+        return None
+    return int(status.maxerror) * 1000
+
+
 def quality() -> ClockQuality:
     """Whether the kernel holds the wall clock for synchronised."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    state = libc.adjtimex(ctypes.create_string_buffer(_STATUS_SPACE))
-    return "unsynchronised" if state in (-1, _TIME_ERROR) else "synchronised"
+    return "unsynchronised" if error_ns() is None else "synchronised"
 
 
 def now() -> Clock:
     """How boot time becomes wall time, as known now."""
-    return Clock(boot_id(), wall_ns() - boottime_ns(), quality())
+    error = error_ns()
+    offset = wall_ns() - boottime_ns()
+    return Clock(boot_id(), offset, "unsynchronised" if error is None else "synchronised", error)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from edgeflow_agent.core.layout import RingSpec
+from edgeflow_proto.timeline import Boot, Sync
 
 
 class Message(msgspec.Struct, frozen=True, tag=True):
@@ -191,6 +192,12 @@ class Pipelines(Message, frozen=True):
     brokers: tuple[BrokerStatus, ...] = ()
 
 
+class Boots(Message, frozen=True):
+    """What is known of the clock, told whenever more is."""
+
+    boots: tuple[Boot, ...]
+
+
 class Offered(Message, frozen=True):
     """What became of an offer: active (with warnings as lines) or refused (with problems)."""
 
@@ -230,6 +237,12 @@ class Withdraw(Message, frozen=True):
     origin: str
     revision: int = 0
     ticket: int = 0
+
+
+class RelayTime(Message, frozen=True):
+    """What the relay says the time is."""
+
+    sync: Sync
 
 
 class Listen(Message, frozen=True):
@@ -316,6 +329,6 @@ ToWorker = StartWorker | BindReader | Tap | Stop
 FromWorker = WorkerReady | WorkerFailed | StepFailed
 ToIo = StartIo | Attach | BindWriter | Detach | Stop
 FromIo = InputFailed | InputRejected | OutputFailed | BrokerStatus
-ToLink = StartLink | Pipelines | Offered | Listening | Stop
-FromLink = Offer | Withdraw | Listen
+ToLink = StartLink | Pipelines | Boots | Offered | Listening | Stop
+FromLink = Offer | Withdraw | Listen | RelayTime
 FromTap = TapBegun | TapRefused | TapRow

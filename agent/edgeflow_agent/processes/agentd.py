@@ -29,6 +29,7 @@ from edgeflow_agent.processes.offers import Offers, Trial
 from edgeflow_agent.processes.pipelines import Pipeline, Pipelines
 from edgeflow_agent.processes.supervisor import Child, Death, Supervisor
 from edgeflow_agent.processes.systemd import Systemd
+from edgeflow_agent.processes.timekeeper import Timekeeper
 from edgeflow_agent.processes.watch import WatchedFolder
 from edgeflow_agent.store.journal import Journal, JournalError
 from edgeflow_agent.store.state import Alive, State
@@ -110,6 +111,7 @@ class Agent:
         self._systemd = Systemd()
         self._share()
         self._compose(settings_path)
+        self._time = Timekeeper(self._state, self._tell)
         self._alive_at = self._notified_at = 0
         self._stopping = False
 
@@ -166,6 +168,7 @@ class Agent:
         self._folder.turn()
         self._offers.turn()
         self._pipelines.turn()
+        self._time.turn()
         self._settle()
         self._flush()
         self._keep_alive()
@@ -180,6 +183,8 @@ class Agent:
             self._folder.changed, self._pipelines.changed = False, True
         if self._pipelines.changed:
             self._pipelines.changed = not self._tell_link()
+        if self._time.changed:
+            self._time.changed = not self._link.send(messages.Boots(self._time.boots))
 
     def _tell_link(self) -> bool:
         """Tell `link` of all pipelines, of many in trouble more briefly; False when it is full."""
@@ -203,6 +208,7 @@ class Agent:
             self._live(clean=False)
 
     def _live(self, *, clean: bool) -> None:
+        self._time.live()
         with contextlib.suppress(lmdb.Error):  # a full disk must not stop what runs
             self._state.live(Alive(clock.boot_id(), clock.boottime_ns(), clock.wall_ns(), clean))
 
@@ -254,7 +260,7 @@ class Agent:
     def _begin_link(self) -> None:
         message = messages.StartLink(self._link.row.slot, self._settings_path, str(self._store))
         self._link.send(message, (self._board_fd, self._commits, self._posts[1].fileno()))
-        self._pipelines.changed = True
+        self._pipelines.changed = self._time.changed = True
 
     def _died(self, death: Death) -> None:
         log.warning("%s", death)
@@ -293,6 +299,8 @@ class Agent:
             self._answer(message, "", "removed", "")
         elif isinstance(message, messages.Listen):
             self._listen(message)
+        elif isinstance(message, messages.RelayTime):
+            self._time.learn(message.sync)
 
     def _listen(self, message: messages.Listen) -> None:
         try:

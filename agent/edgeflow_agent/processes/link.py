@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from edgeflow_agent import config
-from edgeflow_agent.core import footprint, messages, shm
+from edgeflow_agent.core import clock, footprint, messages, shm
 from edgeflow_agent.core.bell import Bell
 from edgeflow_agent.core.board import Board
 from edgeflow_agent.core.channel import Channel, Closed, inherited
@@ -36,6 +36,7 @@ from edgeflow_agent.web.offers import Offers
 from edgeflow_agent.web.posts import Posts
 from edgeflow_agent.web.server import Server, bind, make_server
 from edgeflow_agent.web.taps import Taps
+from edgeflow_proto.timeline import Sync, Timeline
 from edgeflow_proto.v1.device_pb2 import DeviceMessage
 
 log = logging.getLogger("edgeflow.link")
@@ -71,7 +72,7 @@ class Link:
     def _parts(self) -> Parts:
         return Parts(
             self._settings, self._dial, self._journals, self._memory, self._wishes, self._slot, self._wake,
-            self._heartbeat, self._relay,
+            self._heartbeat, self._relay, self._relay_time,
         )  # fmt: skip
 
     def _make_local(self, posts: socket.socket) -> Local:
@@ -91,6 +92,11 @@ class Link:
     def _heartbeat(self, backlog: int) -> DeviceMessage:
         known = self._local.pipelines.values()
         return outgoing.heartbeat(self._board, known, self._probe.read(), backlog)
+
+    def _relay_time(self, sync: Sync) -> None:
+        """Date what is uploaded by the relay's clock at once; `agentd` remembers it."""
+        self._journals.timeline = self._journals.timeline.learnt(clock.boot_id(), sync)
+        self._control.send(messages.RelayTime(sync))
 
     # running
 
@@ -219,6 +225,8 @@ class Link:
             self._refresh()
             self._local.tick.ring()
             self._wishes.pipelines(self._local.pipelines)
+        elif isinstance(message, messages.Boots):
+            self._journals.timeline = Timeline(message.boots)
         elif isinstance(message, messages.Offered):
             self._local.offers.answered(message)
             self._wishes.answered(message)

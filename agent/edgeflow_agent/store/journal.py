@@ -69,12 +69,14 @@ class Damage(msgspec.Struct, frozen=True):
 class Journal:
     """The writing end. Hold one per journal, in one process."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, head: Callable[[], Block] | None = None) -> None:
         """Open or make the journal; raises JournalError when the disk refuses.
 
-        `damaged` are the segments that were set aside because they cannot be read.
+        `damaged` are the segments that were set aside because they cannot be read. `head` gives the block
+        that each further segment begins with: what its events need to be understood goes when they go.
         """
         self._path = path
+        self._head = head
         self._max_bytes = max(MIN_BYTES, max_bytes)
         self._segment_bytes = min(SEGMENT_BYTES, self._max_bytes // SEGMENTS)
         self.damaged: list[Damage] = []
@@ -132,32 +134,39 @@ class Journal:
         Returns what had to be evicted for it. Raises JournalError when the disk is full or failing; nothing
         was written then, and the call may be repeated.
         """
-        encoded, following = _numbered(blocks, self.next)
         try:
-            grown = self._append(encoded, following, serial)
+            grown = self._append(blocks, serial)
         except (lmdb.Error, OSError, SegmentError) as error:
             raise JournalError(str(error)) from error
-        self.next, self.serial = following, serial
+        self.serial = serial
         if durable is not None:
             self._copy(durable)
         return self._trimmed(acked) if grown else None
 
-    def _append(self, blocks: list[tuple[int, bytes]], following: int, serial: int) -> bool:
+    def _append(self, blocks: Sequence[Block], serial: int) -> bool:
         """Append to the newest segment, or begin the next one with these blocks: True when it is full."""
         if not blocks or self._active.size < self._segment_bytes:
+            encoded, following = _numbered(blocks, self.next)
             try:
-                self._active.append(blocks, following, serial)
+                self._active.append(encoded, following, serial)
             except lmdb.MapFullError:
                 if not blocks or self._active.first == self.next:
                     raise  # what does not go into an empty segment goes into none
             else:
+                self.next = following
                 return False
+        self._grow(blocks, serial)
+        return True
+
+    def _grow(self, blocks: Sequence[Block], serial: int) -> None:
+        head = [self._head()] if self._head is not None else []
+        encoded, following = _numbered([*head, *blocks], self.next)
         path = segment.named(self._path, self.next)
         segment.remove(path)  # what an attempt left that the disk refused
-        segment.create(path, self.id, blocks, following, serial)
+        segment.create(path, self.id, encoded, following, serial)
         self._active.close()
         self._active = Segment(path, write=True)
-        return True
+        self.next = following
 
     def _copy(self, durable: Durable) -> None:
         """Replace the copy of the state; a full disk keeps the one before."""

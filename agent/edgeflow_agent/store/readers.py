@@ -14,6 +14,7 @@ import lmdb
 
 from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import JournalError, JournalReader
+from edgeflow_proto.timeline import Timeline
 
 log = logging.getLogger("edgeflow.journals")
 
@@ -69,6 +70,7 @@ class Journals:
         self._folder = folder
         self._open: dict[str, OpenJournal] = {}
         self._reported: dict[str, str] = {}
+        self.timeline = Timeline()  # dates what is read here
 
     def __iter__(self) -> Iterator[OpenJournal]:
         return iter(list(self._open.values()))

@@ -11,9 +11,12 @@ from pathlib import Path
 import lmdb
 import msgspec
 
+from edgeflow_proto.timeline import Boot
+
 log = logging.getLogger("edgeflow.agentd")
 FORMAT = 1
 _SIZE = 16 << 20
+MAX_BOOTS = 1000
 
 
 class StateError(RuntimeError):
@@ -52,8 +55,9 @@ class State:
         path.mkdir(parents=True, exist_ok=True)
         self._generation = 0
         try:
-            self._env = lmdb.open(str(path), map_size=_SIZE, max_dbs=2)
+            self._env = lmdb.open(str(path), map_size=_SIZE, max_dbs=3)
             self._meta = self._env.open_db(b"meta")
+            self._boots = self._env.open_db(b"boots")
             self._deployments = self._env.open_db(b"deployments")
             known = self._get(b"format")
         except lmdb.Error as error:
@@ -108,6 +112,21 @@ class State:
     def live(self, alive: Alive) -> None:
         """Remember that the agent is, or cleanly was, alive."""
         self._put(b"alive", msgspec.msgpack.encode(alive))
+
+    def boots(self) -> list[Boot]:
+        """Return the boots that are remembered, oldest first."""
+        with self._env.begin() as txn, txn.cursor(self._boots) as cursor:
+            return [msgspec.msgpack.decode(value, type=Boot) for _, value in cursor]
+
+    def keep_boot(self, boot: Boot) -> None:
+        """Remember a boot: the newest one as it is by now, or a new one behind it."""
+        with self._env.begin(write=True) as txn, txn.cursor(self._boots) as cursor:
+            number = int.from_bytes(cursor.key(), "big") if cursor.last() else 0
+            if not number or msgspec.msgpack.decode(cursor.value(), type=Boot).id != boot.id:
+                number += 1
+            txn.put(number.to_bytes(8, "big"), msgspec.msgpack.encode(boot), db=self._boots)
+            if number > MAX_BOOTS:
+                txn.delete((number - MAX_BOOTS).to_bytes(8, "big"), db=self._boots)
 
     def close(self) -> None:
         """Close the environment."""

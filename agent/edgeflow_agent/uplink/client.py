@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from edgeflow_agent.config import Settings
+from edgeflow_agent.core import clock
 from edgeflow_agent.core.bell import Bell
 from edgeflow_agent.core.board import Slot, labelled
 from edgeflow_agent.store.journal import JournalError
@@ -21,6 +22,7 @@ from edgeflow_agent.uplink.memory import Memory
 from edgeflow_agent.uplink.ports import Dial, Lost, Ousted, Stream
 from edgeflow_agent.uplink.session import Session, backlog
 from edgeflow_agent.uplink.wishes import Wishes
+from edgeflow_proto.timeline import Sync
 from edgeflow_proto.v1.device_pb2 import DeviceMessage
 from edgeflow_proto.v1.relay_pb2 import EventAck, RelayMessage
 
@@ -58,6 +60,7 @@ class Parts:
     wake: Bell
     heartbeat: Callable[[int], DeviceMessage]  # of a backlog
     state: State = field(default_factory=State)
+    relay_time: Callable[[Sync], object] = bool  # is told what the relay's clock says
 
 
 def backoff() -> Iterator[float]:
@@ -66,6 +69,15 @@ def backoff() -> Iterator[float]:
     while True:
         yield delay * random.uniform(0.5, 1.0)
         delay = min(most, delay * 2)
+
+
+def reading(asked_ns: int, answered_ns: int, wall_ns: int) -> Sync:
+    """Return what a clock says that read `wall_ns` some time between asking and answer.
+
+    Source: RFC 5905, section 8 (half the round trip bounds the error).
+    """
+    middle = (asked_ns + answered_ns) // 2
+    return Sync(answered_ns, wall_ns - middle, (answered_ns - asked_ns + 1) // 2, "relay")
 
 
 class Uplink:
@@ -134,10 +146,13 @@ class Uplink:
         """Say hello, hear what the relay has; return the seconds between heartbeats."""
         self._parts.journals.refresh()
         memory = self._parts.memory
+        asked = clock.boottime_ns()
         await stream.send(outgoing.hello(self._parts.settings, memory.revision, self._worth_telling()))
         answer = await stream.receive()
         if answer.WhichOneof("message") != "welcome":
             raise Lost("the relay's first message is no welcome")
+        if answer.welcome.wall_time_ns:
+            self._parts.relay_time(reading(asked, clock.boottime_ns(), answer.welcome.wall_time_ns))
         self._session = Session(memory.acked)
         self._resume({ack.journal_id: ack.sequence for ack in answer.welcome.acked})
         least, most = HEARTBEAT_S
@@ -193,7 +208,7 @@ class Uplink:
             if batch is not None:
                 if self._session.in_flight == 1:
                     self._progress = loop.time()
-                await stream.send(outgoing.events(batch))
+                await stream.send(outgoing.events(batch, self._parts.journals.timeline))
             else:
                 await self._parts.wake.wait(LOOK_S)
 

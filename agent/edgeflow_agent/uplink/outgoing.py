@@ -15,6 +15,8 @@ from edgeflow_agent.core.version import version
 from edgeflow_agent.uplink.host import Host
 from edgeflow_agent.uplink.memory import Outcome
 from edgeflow_agent.uplink.session import Batch, Source
+from edgeflow_proto.event import decode_block
+from edgeflow_proto.timeline import Timeline
 from edgeflow_proto.v1 import device_pb2 as wire
 
 IO_SLOT = 1
@@ -36,14 +38,27 @@ def hello(settings: Settings, revision: int, journals: Iterable[Source]) -> wire
     )  # fmt: skip
 
 
-def events(batch: Batch) -> wire.DeviceMessage:
-    """Return a block as a message."""
+def events(batch: Batch, timeline: Timeline) -> wire.DeviceMessage:
+    """Return a block as a message, with what has become known of its clock since it was written."""
     return wire.DeviceMessage(
         events=wire.EventBatch(
             journal_id=batch.journal, pipeline=batch.pipeline, first=batch.first, count=batch.count,
-            block=batch.block,
+            block=batch.block, reckoned=_reckoned(batch.block, timeline),
         )
     )  # fmt: skip
+
+
+def _reckoned(data: bytes, timeline: Timeline) -> wire.Reckoned | None:
+    try:
+        block = decode_block(data)
+    except ValueError:
+        return None  # the relay says what is wrong with it
+    dated = timeline.dated(block).clock
+    if dated is block.clock:
+        return None
+    return wire.Reckoned(
+        offset_ns=dated.offset_ns, uncertainty_ns=dated.uncertainty_ns, quality=dated.quality
+    )
 
 
 def status(outcome: Outcome) -> wire.DeviceMessage:

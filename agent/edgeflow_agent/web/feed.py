@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from edgeflow_agent.store.readers import Journals, OpenJournal, Unreadable
 from edgeflow_proto.event import Event, decode_block, event_id, events
+from edgeflow_proto.timeline import Timeline
 
 log = logging.getLogger("edgeflow.web")
 SCAN_BYTES = 2 << 20  # of blocks, for one page
@@ -102,7 +103,7 @@ def find(journals: Journals, journal_id: str, sequence: int, device: str) -> Eve
         return None
     for first, count, data in journal.read(sequence - 1, 1):
         if first <= sequence < first + count:
-            block = decode_block(data)
+            block = journals.timeline.dated(decode_block(data))
             return next(events(block, first, journal.id, device, journal.pipeline, sequence - first))
     return None
 
@@ -123,12 +124,14 @@ def _guarded(
     journals: Journals, journal: OpenJournal, positions: Positions, query: Query, budget: _Budget
 ) -> Iterator[Event]:
     try:
-        yield from _events(journal, positions, query, budget)
+        yield from _events(journals.timeline, journal, positions, query, budget)
     except Unreadable as error:
         journals.drop(error)
 
 
-def _events(journal: OpenJournal, positions: Positions, query: Query, budget: _Budget) -> Iterator[Event]:
+def _events(
+    timeline: Timeline, journal: OpenJournal, positions: Positions, query: Query, budget: _Budget
+) -> Iterator[Event]:
     """Yield a journal's events. Resumed only when the event before was taken, so it may move the position."""
     while budget.bytes > 0:
         blocks = journal.read(positions.get(journal.id, 0), _READ_BYTES)
@@ -137,13 +140,15 @@ def _events(journal: OpenJournal, positions: Positions, query: Query, budget: _B
         for first, count, data in blocks:
             budget.bytes -= len(data)
             after = positions.get(journal.id, 0)
-            yield from _decoded(journal, first, data, query, max(0, after - first + 1))
+            yield from _decoded(timeline, journal, first, data, query, max(0, after - first + 1))
             positions[journal.id] = max(after, first + count - 1)
 
 
-def _decoded(journal: OpenJournal, first: int, data: bytes, query: Query, skip: int) -> Iterator[Event]:
+def _decoded(
+    timeline: Timeline, journal: OpenJournal, first: int, data: bytes, query: Query, skip: int
+) -> Iterator[Event]:
     try:
-        block = decode_block(data)
+        block = timeline.dated(decode_block(data))
     except ValueError as error:
         log.error("%s: the block at %d cannot be read: %s", journal.pipeline, first, error)
         return iter(())

@@ -98,18 +98,30 @@ class Heartbeat(_message.Message):
     def __init__(self, boot_time_ns: _Optional[int] = ..., wall_time_ns: _Optional[int] = ..., clock_quality: _Optional[str] = ..., host: _Optional[_Union[HostMetrics, _Mapping]] = ..., pipelines: _Optional[_Iterable[_Union[PipelineState, _Mapping]]] = ..., backlog: _Optional[int] = ...) -> None: ...
 
 class EventBatch(_message.Message):
-    __slots__ = ("journal_id", "pipeline", "first", "count", "block")
+    __slots__ = ("journal_id", "pipeline", "first", "count", "block", "reckoned")
     JOURNAL_ID_FIELD_NUMBER: _ClassVar[int]
     PIPELINE_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
+    RECKONED_FIELD_NUMBER: _ClassVar[int]
     journal_id: str
     pipeline: str
     first: int
     count: int
     block: bytes
-    def __init__(self, journal_id: _Optional[str] = ..., pipeline: _Optional[str] = ..., first: _Optional[int] = ..., count: _Optional[int] = ..., block: _Optional[bytes] = ...) -> None: ...
+    reckoned: Reckoned
+    def __init__(self, journal_id: _Optional[str] = ..., pipeline: _Optional[str] = ..., first: _Optional[int] = ..., count: _Optional[int] = ..., block: _Optional[bytes] = ..., reckoned: _Optional[_Union[Reckoned, _Mapping]] = ...) -> None: ...
+
+class Reckoned(_message.Message):
+    __slots__ = ("offset_ns", "uncertainty_ns", "quality")
+    OFFSET_NS_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAINTY_NS_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    offset_ns: int
+    uncertainty_ns: int
+    quality: str
+    def __init__(self, offset_ns: _Optional[int] = ..., uncertainty_ns: _Optional[int] = ..., quality: _Optional[str] = ...) -> None: ...
 
 class DeploymentStatus(_message.Message):
     __slots__ = ("name", "digest", "state", "reason", "revision")

@@ -15,14 +15,16 @@ class EventAck(_message.Message):
     def __init__(self, journal_id: _Optional[str] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("relay_version", "heartbeat_interval_ms", "acked")
+    __slots__ = ("relay_version", "heartbeat_interval_ms", "acked", "wall_time_ns")
     RELAY_VERSION_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     ACKED_FIELD_NUMBER: _ClassVar[int]
+    WALL_TIME_NS_FIELD_NUMBER: _ClassVar[int]
     relay_version: str
     heartbeat_interval_ms: int
     acked: _containers.RepeatedCompositeFieldContainer[EventAck]
-    def __init__(self, relay_version: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ..., acked: _Optional[_Iterable[_Union[EventAck, _Mapping]]] = ...) -> None: ...
+    wall_time_ns: int
+    def __init__(self, relay_version: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ..., acked: _Optional[_Iterable[_Union[EventAck, _Mapping]]] = ..., wall_time_ns: _Optional[int] = ...) -> None: ...
 
 class Desired(_message.Message):
     __slots__ = ("name", "digest", "manifest")

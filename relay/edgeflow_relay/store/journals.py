@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from edgeflow_proto.event import Clock
 from edgeflow_relay.store.tables import journals, rejected_blocks
 
 _MANY = 500  # of what one statement asks for: SQLite's variables are limited
@@ -17,7 +18,10 @@ _MANY = 500  # of what one statement asks for: SQLite's variables are limited
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A block of a journal as a device sent it: `count` events from sequence number `first` on."""
+    """A block of a journal as a device sent it: `count` events from sequence number `first` on.
+
+    `reckoned` is its clock as the device knows it by now (without the boot), where that is not what is in it.
+    """
 
     device: str
     journal: str
@@ -25,6 +29,7 @@ class Batch:
     first: int
     count: int
     block: bytes
+    reckoned: Clock | None = None
 
     @property
     def last(self) -> int:
