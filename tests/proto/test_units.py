@@ -97,3 +97,23 @@ def test_a_value_that_is_one_already_stays() -> None:
 
 def test_a_duration_knows_its_seconds() -> None:
     assert Duration(1_500_000_000).seconds == 1.5
+
+
+@given(
+    st.one_of(
+        st.integers(0, 10**17).map(Duration),
+        st.integers(0, 10**15).map(Size),
+        st.integers(1, 10**12).map(lambda rows: Extent(rows=rows)),
+        st.integers(1, 10**17).map(lambda ns: Extent(ns=ns)),
+        st.sampled_from([0.001, 0.5, 1, 44.1, 1000, 44100, 1e6]).map(Frequency),
+    )
+)
+def test_a_quantity_as_it_is_spelled_is_read_as_the_same(value: Duration | Size | Extent | Frequency) -> None:
+    assert units.decode(type(value), units.spelled(value)) == value
+
+
+def test_quantities_are_spelled_in_their_largest_whole_unit() -> None:
+    spelled = [
+        units.spelled(v) for v in (Duration(0), Duration(90 * 10**9), Duration(1_500_000), Size(1 << 20))
+    ]
+    assert spelled == ["0 s", "90 s", "1500 us", "1 MiB"]

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgeflow_agent.core import clock, footprint, messages, shm
+from edgeflow_agent.core import clock, footprint, logs, messages, prints, shm
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.board import Board, Histogram, labelled
 from edgeflow_agent.core.channel import Channel, Closed, inherited
@@ -26,6 +26,7 @@ from edgeflow_agent.operators.load import operators
 from edgeflow_agent.outputs.event import EventOutput
 from edgeflow_agent.processes.bundle import Bundle
 from edgeflow_agent.processes.effects import EffectSender
+from edgeflow_agent.processes.setup import Models, setup_of
 from edgeflow_agent.processes.source import Caution, Source
 from edgeflow_agent.processes.tally import Tally
 from edgeflow_agent.processes.taps import Taps
@@ -34,6 +35,7 @@ from edgeflow_agent.runtime.run import Runtime, StepStoppedError
 from edgeflow_agent.store.journal import Journal
 from edgeflow_agent.store.ledger import Ledger
 from edgeflow_agent.table import TABLE
+from edgeflow_proto import setup
 from edgeflow_proto.event import Block
 
 log = logging.getLogger("edgeflow.worker")
@@ -47,10 +49,11 @@ FAILED_EXIT = 3  # the pipeline could not be loaded, and `agentd` was told why
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What a snapshot holds: rows read per input, and the runtime's state."""
+    """What a snapshot holds: rows read per input, the runtime's state, and which set-up the journal tells."""
 
     positions: dict[str, int]
     runtime: bytes
+    told: str = ""
 
 
 class Queue:
@@ -89,6 +92,7 @@ class Worker:
         self._effects = EffectSender(self._graph, effects, self._slot)
         self._taps = Taps(self._graph, lambda edge: self._source_of(edge).key_name)
         self._queue = Queue()
+        self._known = ""  # of the set-ups that the journal tells, the newest
         self._settled: tuple[int, ...] = ()
         self._decision = Histogram(self._slot, "decision")
         self._ticked = 0
@@ -105,18 +109,16 @@ class Worker:
     def _load(self, bundle: Bundle, snapshots: Snapshots) -> None:
         start, graph = self._start, self._graph
         kinds = {node.kind for node in graph.steps.values()}
-        plan = compile_plan(graph, bundle.folder, operators(kinds), load_model)
+        models = Models(load_model)
+        plan = compile_plan(graph, bundle.folder, operators(kinds), models)
+        self._setup = setup_of(bundle, start, models)
+        self._told = self._setup.fingerprint
         self._tally = Tally(self._slot, self._channel, graph, set(bundle.models))
         self._plan = plan
         self._runtime = Runtime(plan, self._tally, time.perf_counter_ns)
         self._remembers = any(not operator.stateless for operator in plan.operators.values())
-        self._ledger = Ledger(
-            Journal(Path(start.journal), start.journal_bytes),
-            snapshots,
-            self._slot,
-            start.digest,
-            self._acked,
-        )
+        journal = Journal(Path(start.journal), start.journal_bytes, self._set_up)
+        self._ledger = Ledger(journal, snapshots, self._slot, start.digest, self._acked)
         self._caution = Caution(snapshots, start.deaths)
         events = [node for node in graph.outputs.values() if not node.options.effect]
         self._events = {node.name: EventOutput(graph, node, start.digest, bundle.models) for node in events}
@@ -190,6 +192,7 @@ class Worker:
         saved = msgspec.msgpack.decode(data, type=Saved)
         for name, source in self._sources.items():
             source.reader.position = saved.positions.get(name, 0) if snapshot is not None else 0
+        self._known = saved.told if snapshot is not None and not self._ledger.damaged else ""
         self._runtime.restore(saved.runtime)
         if snapshot is None:
             for name in self._sources:
@@ -208,8 +211,16 @@ class Worker:
             source.reader.position += 1
         self._runtime.gap(source.name)
 
+    def _set_up(self) -> Block:
+        """Return the event that tells what explains those behind it."""
+        now = clock.now()
+        data = self._setup.to_data()
+        return notice(setup.NAME, "info", data, now, clock.boottime_ns(), self._start.digest)
+
     def _tell_set_up(self) -> None:
-        """Say which steps are not set up quite as the pipeline asks for."""
+        """Say what explains the events to come, unless it was told, and what is not as asked for."""
+        if self._known != self._told:
+            self._queue.notices.insert(0, self._set_up())
         for name, operator in self._plan.operators.items():
             for what in operator.notices:
                 log.warning("%s: steps.%s: %s", self._start.pipeline, name, what)
@@ -385,7 +396,7 @@ class Worker:
 
     def _state(self) -> bytes:
         positions = {name: source.reader.position for name, source in self._sources.items()}
-        return msgspec.msgpack.encode(Saved(positions, self._runtime.state()))
+        return msgspec.msgpack.encode(Saved(positions, self._runtime.state(), self._told))
 
     def _release(self) -> None:
         """All rows before here are behind a snapshot: a writer that waits may have their place."""
@@ -402,6 +413,7 @@ class Worker:
         self._queue = Queue()
         self._slot.counter("events_dropped_total").add(dropped)
         data = {"events_lost": dropped, "reason": self._ledger.error}
+        self._queue.notices.append(self._set_up())  # one may have been among them
         self._tell("journal.dropped", "error", data, clock.boottime_ns())
 
     def _tell(self, name: str, severity: str, data: dict[str, Any], t: int) -> None:
@@ -418,6 +430,8 @@ def main() -> int:
     message, fds = channel.wait()
     if not isinstance(message, messages.StartWorker):
         return 2
+    logs.keep(message.logs, "worker", Board(fds[0]).slot(message.slot), message.pipeline)
+    prints.take()
     try:
         worker = Worker(channel, message, fds)
     except (
@@ -436,7 +450,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(name)s: %(message)s")
+    logs.begin()
     code = main()
+    prints.end()
     logging.shutdown()
     os._exit(code)  # model runtimes can crash at teardown; everything that matters is written

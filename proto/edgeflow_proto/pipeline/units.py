@@ -142,6 +142,19 @@ def _unexpected(value: Any, expected: str) -> ValueError:
     return ValueError(f"expected {expected}{', with its unit' if bare else ''}, not {shown(value)}")
 
 
+def spelled(value: Duration | Frequency | Size | Extent) -> str:
+    """Return a quantity as files write it, in its largest unit that leaves a whole number, if one does."""
+    if isinstance(value, Extent):
+        return f"{value.rows} rows" if value.rows is not None else spelled(Duration(value.ns or 0))
+    if isinstance(value, Frequency):
+        unit = next((unit for unit in reversed(_FREQUENCY) if value >= _FREQUENCY[unit]), "mHz")
+        return f"{value / _FREQUENCY[unit]:.12g} {unit}"
+    units = _TIME if isinstance(value, Duration) else _SIZE
+    whole = [unit for unit, size in units.items() if value % size == 0 and (value >= size or unit == "s")]
+    unit = max(whole or ["B"], key=units.__getitem__)
+    return f"{value // units[unit]} {unit}"
+
+
 def decode(kind: type, value: Any) -> Any:
     """Build a quantity from plain data (msgspec ``dec_hook``); raises ValueError when it is wrong."""
     parse = getattr(kind, "parse", None)

@@ -29,6 +29,21 @@ def fill(journal: Journal) -> None:
         journal.commit([block(4000)])
 
 
+def test_each_further_segment_begins_with_the_head_and_no_number_is_left_out(tmp_path: Path) -> None:
+    heads = iter(range(1000))
+    journal = Journal(tmp_path, BYTES, lambda: block(1, "head", next(heads)))
+    for _ in range(200):
+        journal.commit([block(4000)])
+    journal.close()
+    reader = JournalReader(tmp_path)
+    starts = [segment.number(path) for path in segment.names(tmp_path)]
+    assert len(starts) > 2
+    found = {first: (count, decode_block(data).output) for first, count, data in reader.read(0, 1 << 30)}
+    numbers = [number for first, (count, _) in found.items() for number in range(first, first + count)]
+    assert numbers == list(range(starts[0], reader.last + 1))
+    assert [found[start] for start in starts if start > 1] == [(1, "head")] * len(starts)
+
+
 def test_sequence_numbers_follow_each_other_without_a_hole(tmp_path: Path) -> None:
     journal = Journal(tmp_path, BYTES)
     journal.commit([block(3), block(2, "b")], 1)

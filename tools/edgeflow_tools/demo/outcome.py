@@ -80,9 +80,9 @@ def _since(observed: Observed, at: int) -> float:
 
 
 def _first_event(observed: Observed) -> float | None:
-    """Return when a pipeline's first event was on the device."""
+    """Return when the first event that a pipeline decided on was on the device."""
     seen = observed.seen(DEVICE)
-    ids = (event.id for event in list(observed.events.values()) if not event.pipeline.startswith("_"))
+    ids = (event.id for event in list(observed.events.values()) if not event.type.startswith("edgeflow."))
     return min((_since(observed, seen[id_]) for id_ in ids), default=None)
 
 
