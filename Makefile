@@ -1,7 +1,7 @@
 # Everything a developer does here, by name. All of it happens in .venv; nothing is installed outside of it but
 # the Debian packages that the tests talk to (see .ci/system-packages).
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test lint types contracts bench proto proto-check reference reference-check ci lock clean
+.PHONY: help setup dev demo test power-cuts lint types contracts bench proto proto-check reference reference-check ci lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,6 +22,10 @@ demo: setup ## run sensors, broker, agent and relay on this machine; Ctrl-C ends
 test: dev ## run the tests, having installed the Debian packages they talk to
 	.ci/system-packages
 	$(BIN)/pytest $(TESTS)
+
+power-cuts: dev ## pull the plug a thousand times while journals and agents write; needs root
+	.ci/system-packages
+	EDGEFLOW_POWER_CUTS=1000 $(BIN)/pytest --log-cli-level=INFO tests/powercuts
 
 lint: dev ## check style, names, docstrings, complexity and sizes
 	$(BIN)/ruff check
