@@ -20,6 +20,7 @@ from edgeflow_proto.pipeline.units import Duration
 DEVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 ADDRESS = re.compile(r"(?P<host>[^:\[\]]+|\[[^\[\]]+\]):(?P<port>\d{1,5})")
 MIN_JOURNAL = 4 << 20  # as the store has it
+MIN_LOGS = 4 << 20  # as core.logfile has it
 MIN_HANG = 2 * 10**9  # processes beat every second
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -85,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     params: dict[str, dict[str, Any]] = {}  # pipeline → parameter → value
     commit: Duration = Duration(200_000_000)  # shortest time between two commits of a journal
     journal_bytes: int = 256 << 20  # per pipeline
+    log_bytes: int = 16 << 20  # of all processes together
     hang: Duration = Duration(10 * 10**9)  # a process whose loop stands still for this long is killed
 
 
@@ -151,6 +153,9 @@ def _check_numbers(settings: Settings, reader: Reader) -> None:
     if settings.journal_bytes < MIN_JOURNAL:
         what = f"too small for a journal: {settings.journal_bytes}"
         reader.report(("journal_bytes",), what, f"at least {MIN_JOURNAL} (4 MiB)")
+    if settings.log_bytes < MIN_LOGS:
+        what = f"too small for the logs: {settings.log_bytes}"
+        reader.report(("log_bytes",), what, f"at least {MIN_LOGS} (4 MiB)")
     if settings.hang < MIN_HANG:
         reader.report(("hang",), "too short: processes say every second that they are alive", "at least 2s")
 

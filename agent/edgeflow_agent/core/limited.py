@@ -51,8 +51,10 @@ class Limited(Generic[Detail]):
 class LimitedLog(Limited[str]):
     """Tells a log."""
 
-    def __init__(self, log: logging.Logger, what: str) -> None:
+    def __init__(self, log: logging.Logger, what: str, pipeline: str = "") -> None:
         """Begin each line with `what`, such as ``bearing-watch: inputs.accel: rejected``."""
-        super().__init__(
-            lambda reason, detail, count: log.warning("%s %d: %s: %s", what, count, reason, detail[:300])
-        )
+        self._log, self._what, self._extra = log, what, {"pipeline": pipeline}
+        super().__init__(self._line)
+
+    def _line(self, reason: str, detail: str, count: int) -> None:
+        self._log.warning("%s %d: %s: %s", self._what, count, reason, detail[:300], extra=self._extra)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from edgeflow_agent.core.layout import RingSpec
+from edgeflow_agent.core.logs import Keeping
 from edgeflow_proto.timeline import Boot, Sync
 
 
@@ -43,6 +44,7 @@ class StartWorker(Message, frozen=True):
     journal_bytes: int
     commit_ns: int  # shortest time between two commits
     rings: tuple[RingSpec, ...]
+    logs: Keeping
     deaths: int = 0  # in a row at one position
 
 
@@ -90,6 +92,7 @@ class StartIo(Message, frozen=True):
     slot: int
     settings: str  # path of the settings file ("" for defaults)
     files: str  # folder below which file outputs write
+    logs: Keeping
 
 
 class Attach(Message, frozen=True):
@@ -183,6 +186,7 @@ class StartLink(Message, frozen=True):
     slot: int
     settings: str
     store: str  # the data folder
+    logs: Keeping
 
 
 class Pipelines(Message, frozen=True):

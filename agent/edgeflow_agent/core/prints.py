@@ -64,3 +64,9 @@ def take() -> None:
     for name, level in (("stdout", logging.INFO), ("stderr", logging.WARNING)):
         raw = _Printed(getattr(sys, f"__{name}__"), level)
         setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True))
+
+
+def end() -> None:
+    """Log what was printed and has not ended: nothing follows."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()

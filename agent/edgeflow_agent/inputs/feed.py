@@ -48,7 +48,7 @@ class Feed:
         self._late = self._counter("input_late_total")
         self._drops_late = intake.late == "drop"
         self._newest = 0
-        self._log = LimitedLog(log, f"{spec.pipeline}: inputs.{spec.input}: rejected")
+        self._log = LimitedLog(log, f"{spec.pipeline}: inputs.{spec.input}: rejected", spec.pipeline)
         self._told: Limited[tuple[str, str]] = Limited(
             lambda reason, newest, count: tell(reason, *newest, count), TELL_NS
         )

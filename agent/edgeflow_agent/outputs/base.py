@@ -30,7 +30,7 @@ class Account:
         self._slot = slot
         self._labels = {"pipeline": pipeline, "output": output}
         self._done = slot.counter(labelled("effects_done_total", **self._labels))
-        self._log = LimitedLog(log, f"{pipeline}: outputs.{output}: dropped")
+        self._log = LimitedLog(log, f"{pipeline}: outputs.{output}: dropped", pipeline)
 
     def done(self, count: int = 1) -> None:
         """Count rows that were carried out."""
@@ -44,7 +44,8 @@ class Account:
     def removed(self, name: str) -> None:
         """Count an old file that made room for new rows."""
         self._slot.counter(labelled("effects_files_removed_total", **self._labels)).add()
-        log.info("%s: outputs.%s: removed the oldest file %s", *self._labels.values(), name)
+        words = "%s: outputs.%s: removed the oldest file %s"
+        log.info(words, *self._labels.values(), name, extra={"pipeline": self._labels["pipeline"]})
 
     def turn(self, now: int) -> None:
         """Write the log lines that are due."""

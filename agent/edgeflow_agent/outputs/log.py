@@ -23,6 +23,7 @@ class LogOutput(Output):
         self._account = context.account
         self._level = logging.getLevelNamesMapping()[options.level.upper()]
         self._begin = f"{context.pipeline}: outputs.{context.name}:"
+        self._extra = {"pipeline": context.pipeline}
         self._most = self._room = max(1.0, float(options.rate))
         self._filled = boottime_ns()
 
@@ -36,7 +37,8 @@ class LogOutput(Output):
             return
         self._room -= 1
         line = msgspec.json.encode(line_of(row)).decode()
-        log.log(self._level, "%s %s", self._begin, line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…")
+        line = line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"
+        log.log(self._level, "%s %s", self._begin, line, extra=self._extra)
         self._account.done()
 
     def turn(self, now: int) -> None:

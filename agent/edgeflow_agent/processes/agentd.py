@@ -20,13 +20,13 @@ import msgspec
 
 from edgeflow_agent.config import Http, Settings, pipelines_folder
 from edgeflow_agent.core import board as boards
-from edgeflow_agent.core import clock, footprint, messages, shm, spawn
+from edgeflow_agent.core import clock, footprint, logs, messages, shm, spawn
 from edgeflow_agent.core.notice import notice
 from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.core.spawn import HeadStart
 from edgeflow_agent.deploy.lifecycle import effective
 from edgeflow_agent.processes.offers import Offers, Trial
-from edgeflow_agent.processes.pipelines import Pipeline, Pipelines
+from edgeflow_agent.processes.pipelines import Pipeline, Pipelines, Shared
 from edgeflow_agent.processes.supervisor import Child, Death, Supervisor
 from edgeflow_agent.processes.systemd import Systemd
 from edgeflow_agent.processes.timekeeper import Timekeeper
@@ -101,6 +101,7 @@ class Agent:
         self._store.mkdir(parents=True, exist_ok=True)
         self._lock = lock(self._store)
         check_port(settings.http)
+        self._share()
         for name in ("run", "journals", "files"):
             (self._store / name).mkdir(exist_ok=True)
         self._state = State(self._store / "state")
@@ -109,7 +110,6 @@ class Agent:
         self._brokers: dict[str, messages.BrokerStatus] = {}
         self._loop = Reactor()
         self._systemd = Systemd()
-        self._share()
         self._compose(settings_path)
         self._time = Timekeeper(self._state, self._tell)
         self._alive_at = self._notified_at = 0
@@ -121,14 +121,16 @@ class Agent:
         self._slot = self._board.slot(AGENTD_SLOT)
         self._commits = shm.eventfd()
         self._posts = spawn.pair()
+        folder = self._store / "logs"
+        self._logs = logs.Keeping(str(folder), self._settings.log_bytes, logs.boot_number(folder))
+        logs.keep(self._logs, "agentd", self._slot)
 
     def _compose(self, settings_path: Path | None) -> None:
         self._supervisor = Supervisor(self._loop, self._board, self._settings.hang, self._head_start)
         self._io = self._child("io", messages.FromIo, self._begin_io, self._heard_io)
         self._link = self._child("link", messages.FromLink, self._begin_link, self._heard_link)
-        self._pipelines = Pipelines(
-            self._supervisor, self._board_fd, self._commits, self._io, self._settings, self._tell
-        )
+        shared = Shared(self._board_fd, self._commits, self._logs)
+        self._pipelines = Pipelines(self._supervisor, shared, self._io, self._settings, self._tell)
         self._offers = Offers(self._loop, self._state, self._store, self._settings.params)
         self._folder = WatchedFolder(pipelines_folder(self._settings, settings_path), self._offers)
 
@@ -252,13 +254,14 @@ class Agent:
 
     def _begin_io(self) -> None:
         self._brokers.clear()
-        message = messages.StartIo(self._io.row.slot, self._settings_path, str(self._store / "files"))
+        files = str(self._store / "files")
+        message = messages.StartIo(self._io.row.slot, self._settings_path, files, self._logs)
         self._io.send(message, (self._board_fd, self._posts[0].fileno()))
         for pipeline in self._pipelines.by_name.values():
             self._pipelines.attach(pipeline)
 
     def _begin_link(self) -> None:
-        message = messages.StartLink(self._link.row.slot, self._settings_path, str(self._store))
+        message = messages.StartLink(self._link.row.slot, self._settings_path, str(self._store), self._logs)
         self._link.send(message, (self._board_fd, self._commits, self._posts[1].fileno()))
         self._pipelines.changed = self._time.changed = True
 

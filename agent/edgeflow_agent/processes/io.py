@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgeflow_agent import config
-from edgeflow_agent.core import footprint, messages, shm
+from edgeflow_agent.core import footprint, logs, messages, shm
 from edgeflow_agent.core.board import Board
 from edgeflow_agent.core.broker import Broker
 from edgeflow_agent.core.channel import Channel, Closed, inherited
@@ -133,7 +133,8 @@ class Io:
         except (ValueError, OSError) as error:  # the other pipelines are served
             shm.close(*fds)
             reason = f"{type(error).__name__}: {error}"[:1000]
-            log.error("%s cannot be served: %s", message.pipeline, reason)
+            extra = {"pipeline": message.pipeline}
+            log.error("%s cannot be served: %s", message.pipeline, reason, extra=extra)
             for spec in message.rings:
                 self._channel.send(messages.InputFailed(message.pipeline, spec.input, reason))
             return
@@ -237,12 +238,13 @@ def main() -> int:
     message, fds = channel.wait()
     if not isinstance(message, messages.StartIo):
         return 2
+    logs.keep(message.logs, "io", Board(fds[0]).slot(message.slot))
     Io(channel, message, fds).run()
     return 0
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(name)s: %(message)s", level=logging.INFO)
+    logs.begin()
     code = main()
     logging.shutdown()
     os._exit(code)  # a thread may still be trying to connect

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from edgeflow_agent import config
-from edgeflow_agent.core import clock, footprint, messages, shm
+from edgeflow_agent.core import clock, footprint, logs, messages, shm
 from edgeflow_agent.core.bell import Bell
 from edgeflow_agent.core.board import Board
 from edgeflow_agent.core.channel import Channel, Closed, inherited
@@ -242,6 +242,7 @@ def main() -> int:
     message, fds = control.wait()
     if not isinstance(message, messages.StartLink):
         return 2
+    logs.keep(message.logs, "link", Board(fds[0]).slot(message.slot))
     asyncio.run(_run(control, message, fds))
     return 0
 
@@ -251,5 +252,5 @@ async def _run(control: Channel, start: messages.StartLink, fds: list[int]) -> N
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(name)s: %(message)s", level=logging.INFO)
+    logs.begin()
     raise SystemExit(main())

@@ -107,7 +107,8 @@ class Offers:
         try:
             self._remember(name, deployment)
         except lmdb.Error as error:
-            log.error("%s: that it is not wanted cannot be written yet: %s", name, error)
+            words = "%s: that it is not wanted cannot be written yet: %s"
+            log.error(words, name, error, extra={"pipeline": name})
             self._unwritten.add(name)
             self._take(name, deployment)
 

@@ -6,13 +6,14 @@ import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeflow_agent.config import Settings
 from edgeflow_agent.core import messages, shm, snapshot, spawn
 from edgeflow_agent.core.board import SLOTS, Board
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.layout import MAX_RING_BYTES, RingSpec
+from edgeflow_agent.core.logs import Keeping
 from edgeflow_agent.processes.bundle import Bundle
 from edgeflow_agent.processes.supervisor import SOON_NS, Child, Death, Supervisor
 from edgeflow_agent.table import TABLE
@@ -23,6 +24,14 @@ FAILING_DEATHS = 3
 FAILED_EXIT = 3  # of a worker that said why before
 
 Tell = Callable[[str, str, dict[str, Any]], None]  # name, severity, data
+
+
+class Shared(NamedTuple):
+    """What workers share with all others: the board, the bell for commits (eventfd), the logs."""
+
+    board: int
+    commits: int
+    logs: Keeping
 
 
 class Ring:
@@ -104,12 +113,11 @@ class Pipelines:
     """All pipelines, their workers, and `io`'s part in them."""
 
     def __init__(
-        self, supervisor: Supervisor, board_fd: int, commits: int, io: Child, settings: Settings, tell: Tell
+        self, supervisor: Supervisor, shared: Shared, io: Child, settings: Settings, tell: Tell
     ) -> None:
         self._supervisor = supervisor
-        self._board_fd = board_fd
-        self._board = Board(board_fd)
-        self._commits = commits
+        self._shared = shared
+        self._board = Board(shared.board)
         self._io = io
         self._settings = settings
         self._tell = tell
@@ -219,7 +227,7 @@ class Pipelines:
         assert pipeline.effects is not None
         self._count_deaths(pipeline)
         ready, credit = self._counters(pipeline)
-        fds = [self._board_fd, pipeline.snapshots, self._commits, pipeline.effects[0].fileno()]
+        fds = [self._shared.board, pipeline.snapshots, self._shared.commits, pipeline.effects[0].fileno()]
         for ring, a, b in zip(pipeline.rings, ready, credit, strict=True):
             fds += [ring.memory, a, b]
         pipeline.child.send(self._start_message(pipeline), tuple(fds))
@@ -232,7 +240,7 @@ class Pipelines:
         return messages.StartWorker(
             pipeline.slot, pipeline.name, str(pipeline.folder), pipeline.digest, pipeline.params,
             str(self.journal(pipeline.name)), self._settings.journal_bytes, int(self._settings.commit),
-            tuple(ring.spec for ring in pipeline.rings), pipeline.deaths,
+            tuple(ring.spec for ring in pipeline.rings), self._shared.logs, pipeline.deaths,
         )  # fmt: skip
 
     def _count_deaths(self, pipeline: Pipeline) -> None:
@@ -274,7 +282,7 @@ class Pipelines:
         told = death.code == FAILED_EXIT and pipeline.state == "failing"  # it said why before it exited
         reason = pipeline.reason if told else str(death)
         pipeline.change("failing" if told or deaths >= FAILING_DEATHS else "starting", reason)
-        log.warning("%s: %s", pipeline.name, reason)
+        log.warning("%s: %s", pipeline.name, reason, extra={"pipeline": pipeline.name})
         data = {"pipeline": pipeline.name, "reason": reason, "code": death.code, "hung": death.hung}
         self._tell("worker.died", "error", data)
 

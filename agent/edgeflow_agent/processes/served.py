@@ -143,7 +143,10 @@ class ServedInput:
         reason = f"{type(error).__name__}: {error}"
         if reason != self._reason:
             self._reason = reason
-            log.error("%s: inputs.%s: %s", self._pipeline, self._node.name, reason, exc_info=error)
+            extra = {"pipeline": self._pipeline}
+            log.error(
+                "%s: inputs.%s: %s", self._pipeline, self._node.name, reason, exc_info=error, extra=extra
+            )
             self._house.tell(messages.InputFailed(self._pipeline, self._node.name, reason[:1000]))
         if self._again is None:
             wait = min(LONGEST_WAIT_S, 2.0 ** min(self._failures - 1, 10))
@@ -156,7 +159,8 @@ class ServedInput:
             try:
                 source.close()
             except Exception:  # it has failed already
-                log.exception("%s: inputs.%s: cannot be closed", self._pipeline, self._node.name)
+                words, extra = "%s: inputs.%s: cannot be closed", {"pipeline": self._pipeline}
+                log.exception(words, self._pipeline, self._node.name, extra=extra)
 
     def bind(self, ready: int, credit: int) -> None:
         """The reader is a new one."""
@@ -212,7 +216,8 @@ class Effects:
                 raise LookupError(f"outputs of kind '{node.kind}' are not installed")
             self._outputs[node.name] = make(node.options, context)
         except Exception as error:  # the other outputs go on
-            log.error("%s: outputs.%s: %s", self._graph.name, node.name, error)
+            extra = {"pipeline": self._graph.name}
+            log.error("%s: outputs.%s: %s", self._graph.name, node.name, error, extra=extra)
             self._house.tell(messages.OutputFailed(self._graph.name, node.name, str(error)[:1000]))
 
     def _readable(self) -> None:
@@ -230,7 +235,8 @@ class Effects:
                 self._house.reactor.forget(self._channel.fileno())
                 return False
             except Exception as error:  # the author's code runs in the worker: it may send anything
-                log.error("%s: not an effect: %s", self._graph.name, error)
+                extra = {"pipeline": self._graph.name}
+                log.error("%s: not an effect: %s", self._graph.name, error, extra=extra)
         return True
 
     def _carry_out(self, effect: object) -> None:

@@ -89,7 +89,8 @@ class WatchedFolder:
     def _done(self, name: str, reason: str) -> None:
         self._refuse(name, reason)
         if reason:
-            log.error("%s in %s is refused:\n%s", name, self._folder, reason)
+            extra = {"pipeline": name}
+            log.error("%s in %s is refused:\n%s", name, self._folder, reason, extra=extra)
 
     def _refuse(self, name: str, reason: str) -> None:
         """Remember why a name does not run; without a reason, that it may."""

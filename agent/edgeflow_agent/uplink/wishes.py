@@ -158,7 +158,7 @@ class Wishes:
         except Lost:
             raise
         except (OSError, ValueError, BlobError) as error:
-            log.warning("%s: %s", wish.name, error)
+            log.warning("%s: %s", wish.name, error, extra={"pipeline": wish.name})
             self._note(wish, "fetching", f"{error}; it is tried again", revision)
             return False
         self._note(wish, "verified", "", revision)

@@ -21,6 +21,7 @@ from edgeflow_agent.core import board as boards
 from edgeflow_agent.core import messages, shm, snapshot, spawn
 from edgeflow_agent.core.channel import Channel, Closed
 from edgeflow_agent.core.layout import RingSpec
+from edgeflow_agent.core.logs import Keeping
 from edgeflow_agent.core.ring import KEY_MASK, RingReader
 from edgeflow_agent.core.snapshot import Snapshots
 from edgeflow_proto.bundle import MANIFEST_FILE, PIPELINE_FILE, make_manifest
@@ -133,9 +134,9 @@ class AgentdStandIn:
             )  # fmt: skip
         theirs.close()
         self.channel = Channel(ours, messages.FromIo)
-        self.say(
-            messages.StartIo(1, str(self.settings), str(self.files)), self.board_fd, self.posts[0].fileno()
-        )
+        logs = Keeping(str(self.folder / "logs"), 4 << 20, 1)
+        start = messages.StartIo(1, str(self.settings), str(self.files), logs)
+        self.say(start, self.board_fd, self.posts[0].fileno())
         for pipeline in self.pipelines.values():
             self._attach(pipeline)
         return self

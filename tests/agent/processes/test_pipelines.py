@@ -9,7 +9,8 @@ import pytest
 
 from edgeflow_agent.config import Settings
 from edgeflow_agent.core import board, shm
-from edgeflow_agent.processes.pipelines import Pipelines
+from edgeflow_agent.core.logs import Keeping
+from edgeflow_agent.processes.pipelines import Pipelines, Shared
 
 
 class Full:
@@ -34,7 +35,8 @@ def io() -> Full:
 @pytest.fixture
 def pipelines(io: Full) -> Pipelines:
     anyone: Any = SimpleNamespace()
-    return Pipelines(anyone, board.create(), shm.eventfd(), cast("Any", io), Settings("d"), lambda *_: None)
+    shared = Shared(board.create(), shm.eventfd(), Keeping("", 0, 0))
+    return Pipelines(anyone, shared, cast("Any", io), Settings("d"), lambda *_: None)
 
 
 def test_a_pipeline_that_io_could_not_take_is_attached_as_soon_as_it_can(

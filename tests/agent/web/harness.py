@@ -16,6 +16,7 @@ import httpx
 from edgeflow_agent.core import board as boards
 from edgeflow_agent.core import clock, messages, shm, spawn
 from edgeflow_agent.core.channel import Channel
+from edgeflow_agent.core.logs import Keeping
 from edgeflow_agent.store.journal import Journal
 from edgeflow_proto.event import Block, Clock, Column
 from tests.support.processes import eventually
@@ -85,7 +86,8 @@ class AgentdStandIn:
         self.process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
         theirs.close()
         self.control = Channel(ours, messages.FromLink)
-        start = messages.StartLink(2, str(self.settings), str(self.store))
+        logs = Keeping(str(self.store / "logs"), 4 << 20, 1)
+        start = messages.StartLink(2, str(self.settings), str(self.store), logs)
         self.control.send(start, (self.board_fd, self.commits, self.link_sock.fileno()))
         self.tell(*self.statuses)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +27,15 @@ def command(config: Path | None, as_json: bool) -> None:
 
     Pipelines come from the folder pipelines.d beside the settings, from `edgeflow deploy`, or from a relay.
     """
+    from edgeflow_agent.core import logs
     from edgeflow_agent.core.spawn import HeadStart
 
+    logs.begin()
     head_start = HeadStart()
     try:
         head_start.start("edgeflow_agent.processes.io")
         settings = _settings(config)
         head_start.start("edgeflow_agent.processes.worker", _workers(Path(settings.data)))
-        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
         _run(settings, config, head_start, as_json=as_json)
     finally:
         head_start.close()
