@@ -22,7 +22,7 @@ from edgeflow_agent.store.segment import Found, Segment, SegmentError
 from edgeflow_proto.event import Block
 
 log = logging.getLogger("edgeflow.journal")
-MIN_BYTES = 4 << 20
+MIN_BYTES = 1 << 20
 SEGMENT_BYTES = 8 << 20
 SEGMENTS = 4  # at least, of those a journal may have room for
 DAMAGED = ".damaged"
@@ -42,7 +42,7 @@ class Durable(msgspec.Struct, frozen=True):
 
 
 class Evicted(msgspec.Struct, frozen=True):
-    """Events that had to go to make room; those up to `acked` the relay has."""
+    """Events that had to go to make room, numbers `first` to `last`; those up to `acked` the relay has."""
 
     first: int
     last: int
@@ -52,6 +52,12 @@ class Evicted(msgspec.Struct, frozen=True):
     def lost(self) -> int:
         """How many of them nobody else has."""
         return self.last - max(self.first - 1, self.acked) if self.acked < self.last else 0
+
+    @property
+    def data(self) -> dict[str, object]:
+        """What the `gap` event says of it."""
+        first = max(self.first, self.acked + 1)
+        return {"reason": "evicted", "first": first, "last": self.last, "events_lost": self.lost}
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -69,16 +75,18 @@ class Damage(msgspec.Struct, frozen=True):
 class Journal:
     """The writing end. Hold one per journal, in one process."""
 
-    def __init__(self, path: Path, max_bytes: int, head: Callable[[], Block] | None = None) -> None:
+    def __init__(self, path: Path, limit: int, head: Callable[[], Block] | None = None) -> None:
         """Open or make the journal; raises JournalError when the disk refuses.
 
+        `limit` is what all of it may take on disk, in bytes; it may be changed at any time (see `trim`).
         `damaged` are the segments that were set aside because they cannot be read. `head` gives the block
         that each further segment begins with: what its events need to be understood goes when they go.
         """
         self._path = path
         self._head = head
-        self._max_bytes = max(MIN_BYTES, max_bytes)
-        self._segment_bytes = min(SEGMENT_BYTES, self._max_bytes // SEGMENTS)
+        self.limit = limit
+        self._evicted: Evicted | None = None  # not told yet
+        self._beside: int | None = None  # bytes of all but the newest segment, while they are known
         self.damaged: list[Damage] = []
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -131,65 +139,106 @@ class Journal:
     ) -> Evicted | None:
         """Append blocks, and the serial of the snapshot to resume from, in one synced transaction.
 
-        Returns what had to be evicted for it. Raises JournalError when the disk is full or failing; nothing
-        was written then, and the call may be repeated.
+        Room is made before anything is written, so that the limit holds at all times. Returns what had to be
+        evicted since the last call that returned. Raises JournalError when the disk is full or failing, or
+        the blocks are more than the limit allows; nothing was written then, and the call may be repeated.
         """
+        encoded = [(block.count, block.encode()) for block in blocks]
+        copy = msgspec.msgpack.encode(durable) if durable is not None else b""
         try:
-            grown = self._append(blocks, serial)
+            self._make_room(segment.room([data for _, data in encoded]) + 2 * len(copy), acked)
+            self._append(encoded, serial)
         except (lmdb.Error, OSError, SegmentError) as error:
             raise JournalError(str(error)) from error
         self.serial = serial
-        if durable is not None:
-            self._copy(durable)
-        return self._trimmed(acked) if grown else None
+        if copy:
+            self._copy(copy)
+        return self._told()
 
-    def _append(self, blocks: Sequence[Block], serial: int) -> bool:
-        """Append to the newest segment, or begin the next one with these blocks: True when it is full."""
+    def _append(self, blocks: Sequence[tuple[int, bytes]], serial: int) -> None:
+        """Append to the newest segment; when it is full, begin the next one with these blocks."""
         if not blocks or self._active.size < self._segment_bytes:
-            encoded, following = _numbered(blocks, self.next)
+            numbered, following = _numbered(blocks, self.next)
             try:
-                self._active.append(encoded, following, serial)
+                self._active.append(numbered, following, serial)
             except lmdb.MapFullError:
                 if not blocks or self._active.first == self.next:
                     raise  # what does not go into an empty segment goes into none
             else:
                 self.next = following
-                return False
+                return
         self._grow(blocks, serial)
-        return True
 
-    def _grow(self, blocks: Sequence[Block], serial: int) -> None:
+    @property
+    def _segment_bytes(self) -> int:
+        return min(SEGMENT_BYTES, max(MIN_BYTES, self.limit) // SEGMENTS)
+
+    def _grow(self, blocks: Sequence[tuple[int, bytes]], serial: int) -> None:
         head = [self._head()] if self._head is not None else []
-        encoded, following = _numbered([*head, *blocks], self.next)
+        encoded, following = _numbered(
+            [*((block.count, block.encode()) for block in head), *blocks], self.next
+        )
         path = segment.named(self._path, self.next)
         segment.remove(path)  # what an attempt left that the disk refused
         segment.create(path, self.id, encoded, following, serial)
         self._active.close()
         self._active = Segment(path, write=True)
+        self._beside = None
         self.next = following
 
-    def _copy(self, durable: Durable) -> None:
+    def _copy(self, durable: bytes) -> None:
         """Replace the copy of the state; a full disk keeps the one before."""
+        self._beside = None
         try:
-            _write(self._path / STATE, msgspec.msgpack.encode(durable))
+            _write(self._path / STATE, durable)
         except OSError as error:
             log.warning("%s: the copy of the state stays as it was: %s", self._path.name, error)
 
-    def _trimmed(self, acked: Callable[[], int]) -> Evicted | None:
-        """Remove the oldest segments while all together take too much; the newest one stays."""
-        paths = segment.names(self._path)
-        sizes = [segment.allocated(path) for path in paths]
-        count = 0
-        while count < len(paths) - 1 and sum(sizes[count:]) > self._max_bytes - self._segment_bytes:
-            segment.remove(paths[count])
-            count += 1
-        first, last = segment.number(paths[0]), segment.number(paths[count]) - 1
-        return Evicted(first, last, acked()) if count else None
+    def trim(self, limit: int, acked: Callable[[], int] = lambda: 0) -> Evicted | None:
+        """Take another limit, and remove what is beyond it at once; returns what went."""
+        self.limit = limit
+        try:
+            self._make_room(0, acked)
+            if self.bytes > limit and self._active.first < self.next:
+                self._grow([], self.serial)
+                self._make_room(0, acked)
+        except (lmdb.Error, OSError, SegmentError) as error:
+            log.warning("%s: cannot be trimmed: %s", self._path.name, error)
+        return self._told()
+
+    def _make_room(self, need: int, acked: Callable[[], int]) -> None:
+        """Remove what was set aside and the oldest segments, until `need` bytes go in; the newest one stays.
+
+        Raises SegmentError when they do not.
+        """
+        over = self.bytes + need - self.limit
+        for path in [*sorted(self._path.glob("*" + DAMAGED)), *segment.names(self._path)[:-1]]:
+            if over <= 0:
+                return
+            over -= segment.taken(path)
+            segment.remove(path)
+            self._beside = None
+            if path.name.endswith(segment.ENDING):
+                self._note(segment.number(path), acked())
+        if over > 0 and need:
+            raise SegmentError(f"the journal may take {self.limit} bytes: {need} more do not go in")
+
+    def _note(self, first: int, acked: int) -> None:
+        """Note that the oldest segment went."""
+        last = segment.number(segment.names(self._path)[0]) - 1
+        self._evicted = Evicted(self._evicted.first if self._evicted else first, last, acked)
+
+    def _told(self) -> Evicted | None:
+        evicted, self._evicted = self._evicted, None
+        return evicted
 
     @property
     def bytes(self) -> int:
-        """Bytes the journal takes on disk."""
-        return sum(segment.allocated(path) for path in segment.names(self._path))
+        """Bytes the journal takes on disk, with all that belongs to it."""
+        active = segment.taken(self._active.path)
+        if self._beside is None:
+            self._beside = segment.taken_below(self._path) - active
+        return self._beside + active
 
     def close(self) -> None:
         """Close the newest segment."""
@@ -282,12 +331,12 @@ def _found(segments: list[Segment], after: int) -> Iterator[Found]:
             yield from each.read(after)
 
 
-def _numbered(blocks: Sequence[Block], first: int) -> tuple[list[tuple[int, bytes]], int]:
-    """Return blocks as they are stored, each with its first number, and the number behind them all."""
+def _numbered(blocks: Sequence[tuple[int, bytes]], first: int) -> tuple[list[tuple[int, bytes]], int]:
+    """Return blocks ``(count, data)`` with their first numbers instead, and the number behind them all."""
     out: list[tuple[int, bytes]] = []
-    for block in blocks:
-        out.append((first, block.encode()))
-        first += block.count
+    for count, data in blocks:
+        out.append((first, data))
+        first += count
     return out, first
 
 

@@ -21,6 +21,8 @@ MAP_BYTES = 64 << 20  # of address space: what one commit may hold at most, and 
 ENDING = ".segment"
 LOCK = "-lock"  # LMDB appends it
 _SEQUENCE = 8
+PAGE = os.sysconf("SC_PAGE_SIZE")  # LMDB takes the system's
+_TREE_PAGES = 16
 
 Data = bytes | memoryview  # as LMDB gives them
 
@@ -167,6 +169,30 @@ def sync(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def room(blocks: Sequence[bytes]) -> int:
+    """Return how many bytes a file grows by at most when these blocks are appended in one transaction.
+
+    A block that is no small one takes whole pages; the rest are the pages of the trees, which are copied, and
+    those of a new file.
+    """
+    pages = sum(1 + len(data) // PAGE for data in blocks)
+    return (pages + len(blocks) // 32 + _TREE_PAGES) * PAGE
+
+
+def taken(path: Path) -> int:
+    """Return the bytes a segment takes on disk, its lock included."""
+    return allocated(path) + allocated(path.with_name(path.name + LOCK))
+
+
+def taken_below(folder: Path) -> int:
+    """Return the bytes the files of a folder take on disk, 0 when there is none."""
+    try:
+        with os.scandir(folder) as entries:
+            return sum(allocated(Path(entry.path)) for entry in entries)
+    except OSError:
+        return 0
 
 
 def allocated(path: Path) -> int:

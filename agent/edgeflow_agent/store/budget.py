@@ -1,0 +1,140 @@
+"""How the bytes the agent may take are divided: pure rules over what there is.
+
+All that is stored counts towards one budget, which is a ceiling and not a hope. Bundles, logs and the agent's
+own state take what they take, within bounds of their own; journals and recordings share the rest. Each has a
+limit that only its one writer enforces, before it writes. When it is tight, what the relay has goes first,
+then recordings, then the oldest of what nobody else has; what a busy pipeline wants comes after what a
+quiet one needs (max-min fairness).
+Source: Bertsekas and Gallager, "Data Networks", section 6.5 (max-min fair shares).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+LEAST = 1 << 20  # of a journal: below, its segments hold hardly a commit
+GROWTH = 8 << 20  # beyond what it has, so that a journal has begun to grow before it is asked again
+BALLAST = 4 << 20
+
+
+class Store(NamedTuple):
+    """What a pipeline stores, in bytes on disk: events the relay has, other events, recorded rows."""
+
+    acked: int = 0
+    unacked: int = 0
+    recorded: int = 0
+    records: bool = False  # whether it records at all
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.acked + self.unacked + self.recorded
+
+
+class Limits(NamedTuple):
+    """How many bytes a pipeline's journal and its recordings may take."""
+
+    journal: int
+    recording: int = 0
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.journal + self.recording
+
+
+def pot(budget: int, others: int, stored: int, free: int, floor: int) -> int:
+    """Return the bytes for journals and recordings, of which there are `stored` now.
+
+    `others` is what else the agent takes, `free` what the file system has left and `floor` what of that
+    belongs to the rest of the system: where others fill the disk, what is stored here makes room.
+    """
+    return max(0, min(budget - others, stored + free - floor))
+
+
+def targets(stores: Mapping[str, Store], room: int) -> dict[str, Limits]:
+    """Return the limits that `room` bytes allow, by pipeline; together they are not above it."""
+    least = min(LEAST, room // len(stores)) if stores else 0
+    limits = dict.fromkeys(stores, Limits(least))
+    left = room - least * len(stores)
+    for claim in (_events, _recordings, _history):
+        wanted = {name: claim(store, limits[name]) for name, store in stores.items()}
+        given = fair(wanted, left)
+        left -= sum(given.values())
+        recording = claim is _recordings
+        limits = {name: _more(limits[name], given[name], recording=recording) for name in stores}
+    spare = left // len(stores) if stores else 0
+    return {name: _more(limit, spare, recording=False) for name, limit in limits.items()}
+
+
+def _events(store: Store, limit: Limits) -> int:
+    return max(0, store.unacked + GROWTH - limit.journal)
+
+
+def _recordings(store: Store, limit: Limits) -> int:
+    return store.recorded + GROWTH - limit.recording if store.records or store.recorded else 0
+
+
+def _history(store: Store, limit: Limits) -> int:
+    return max(0, store.unacked + store.acked + GROWTH - limit.journal)
+
+
+def _more(limit: Limits, amount: int, *, recording: bool) -> Limits:
+    if recording:
+        return limit._replace(recording=limit.recording + amount)
+    return limit._replace(journal=limit.journal + amount)
+
+
+def fair(wanted: Mapping[str, int], room: int) -> dict[str, int]:
+    """Divide `room` so that nobody gets more than is wanted, and who gets less gets as much as anybody."""
+    out: dict[str, int] = {}
+    left = room
+    for place, name in enumerate(sorted(wanted, key=lambda name: (wanted[name], name))):
+        out[name] = min(wanted[name], left // (len(wanted) - place))
+        left -= out[name]
+    return out
+
+
+def granted(
+    before: Mapping[str, Limits], target: Mapping[str, Limits], stores: Mapping[str, Store], room: int
+) -> dict[str, Limits]:
+    """Return the limits that may be told now, on the way to `target`.
+
+    One that sinks is told at once. One that rises waits until the others have given up what it gets: what
+    counts of another is its limit or what it still takes, whichever is more. While that is more than there
+    is, nobody grows at all.
+    """
+    sunk = {name: _lesser(before.get(name, Limits(0)), limit) for name, limit in target.items()}
+    left = room - _could_be(sunk, stores)
+    if left < 0:
+        return {name: _lesser(limit, _taken(stores[name])) for name, limit in sunk.items()}
+    out = {}
+    for name, limit in sunk.items():
+        rise = target[name].total - limit.total
+        out[name] = target[name] if rise <= left else limit
+        left -= rise if rise <= left else 0
+    return out
+
+
+def _could_be(limits: Mapping[str, Limits], stores: Mapping[str, Store]) -> int:
+    return sum(max(limit.total, stores[name].total) for name, limit in limits.items())
+
+
+def _taken(store: Store) -> Limits:
+    return Limits(store.acked + store.unacked, store.recorded)
+
+
+def _lesser(one: Limits, other: Limits) -> Limits:
+    return Limits(min(one.journal, other.journal), min(one.recording, other.recording))
+
+
+def split(segments: Iterable[tuple[int, int]], acked: int) -> tuple[int, int]:
+    """Return the bytes of segments ``(first event, bytes)``, oldest first, that the relay has, and of others.
+
+    A segment is acknowledged when the next one begins at an event that is, or right behind one.
+    """
+    found = list(segments)
+    ends = [first for first, _ in found[1:]]
+    done = sum(size for (_, size), end in zip(found, ends, strict=False) if end <= acked + 1)
+    return done, sum(size for _, size in found) - done

@@ -1,0 +1,92 @@
+"""How bytes are divided: never more than there are, and by worth when it is tight."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeflow_agent.store.budget import LEAST, Limits, Store, fair, granted, pot, split, targets
+
+MB = 1 << 20
+sizes = st.integers(0, 200 * MB)
+stores = st.dictionaries(
+    st.sampled_from("abcdefgh"), st.builds(Store, sizes, sizes, sizes, st.booleans()), min_size=1
+)
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(0, 10**9)), st.integers(0, 10**9))
+def test_a_fair_share_is_what_is_wanted_or_as_much_as_anybody_gets(wanted: dict[str, int], room: int) -> None:
+    given_ = fair(wanted, room)
+    assert sum(given_.values()) <= room
+    most = max(given_.values(), default=0)
+    for name, amount in wanted.items():
+        assert given_[name] <= amount
+        assert given_[name] == amount or given_[name] >= most - 1 - len(wanted)
+    if sum(wanted.values()) > room and wanted:
+        assert sum(given_.values()) > room - len(wanted)
+
+
+@given(stores, st.integers(0, 1000 * MB))
+def test_limits_are_never_above_the_room(found: dict[str, Store], room: int) -> None:
+    limits = targets(found, room)
+    assert limits.keys() == found.keys()
+    assert sum(limit.total for limit in limits.values()) <= room
+
+
+@given(stores, st.integers(64 * MB, 4000 * MB))
+def test_what_the_relay_has_goes_first_then_recordings(found: dict[str, Store], room: int) -> None:
+    limits = targets(found, room)
+    short_of_events = [n for n, s in found.items() if limits[n].journal < s.unacked]
+    short_of_rows = [n for n, s in found.items() if limits[n].recording < s.recorded]
+    kept_acked = [n for n, s in found.items() if limits[n].journal > s.unacked + 9 * MB]
+    if short_of_events:
+        assert not any(limits[n].recording for n in found)
+    if short_of_events or short_of_rows:
+        assert not kept_acked
+
+
+def test_a_busy_pipeline_pushes_out_nothing_of_a_quiet_one() -> None:
+    found = {"busy": Store(0, 500 * MB), "quiet": Store(0, 10 * MB)}
+    limits = targets(found, 100 * MB)
+    assert limits["quiet"].journal >= 10 * MB
+    assert limits["busy"].journal >= 70 * MB
+
+
+def test_each_journal_has_the_least_it_needs() -> None:
+    limits = targets({str(n): Store(0, 100 * MB) for n in range(10)}, 20 * MB)
+    assert all(limit.journal >= LEAST for limit in limits.values())
+
+
+def test_a_limit_rises_only_by_what_others_have_given_up() -> None:
+    before = {"a": Limits(80 * MB), "b": Limits(10 * MB)}
+    found = {"a": Store(80 * MB), "b": Store(0, 10 * MB)}
+    target = {"a": Limits(40 * MB), "b": Limits(60 * MB)}
+    first = granted(before, target, found, 100 * MB)
+    assert first == {"a": Limits(40 * MB), "b": Limits(10 * MB)}
+    second = granted(first, target, found | {"a": Store(40 * MB)}, 100 * MB)
+    assert second == target
+
+
+@given(stores, st.integers(0, 1000 * MB), st.integers(0, 1000 * MB))
+def test_what_is_taken_and_what_is_granted_never_exceeds_the_room_by_more_than_was_taken(
+    found: dict[str, Store], before_room: int, room: int
+) -> None:
+    before = targets(found, before_room)
+    limits = granted(before, targets(found, room), found, room)
+    could_be = sum(max(limit.total, found[name].total) for name, limit in limits.items())
+    assert could_be <= max(room, sum(store.total for store in found.values()))
+
+
+def test_where_others_fill_the_disk_what_is_stored_makes_room() -> None:
+    assert pot(100 * MB, 10 * MB, 50 * MB, free=500 * MB, floor=20 * MB) == 90 * MB
+    assert pot(100 * MB, 10 * MB, 50 * MB, free=5 * MB, floor=20 * MB) == 35 * MB
+    assert pot(100 * MB, 10 * MB, 50 * MB, free=0, floor=90 * MB) == 0
+
+
+def test_whole_segments_are_acknowledged() -> None:
+    segments = [(1, 10), (101, 20), (201, 30)]
+    assert split(segments, 0) == (0, 60)
+    assert split(segments, 100) == (10, 50)
+    assert split(segments, 150) == (10, 50)
+    assert split(segments, 500) == (30, 30)  # the newest one is being written to
+    assert split([], 5) == (0, 0)
