@@ -9,6 +9,7 @@ Source: CloudEvents 1.0.2, with the JSON event format.
 from __future__ import annotations
 
 import math
+import re
 import sys
 from array import array
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ MAX_AXES = 8
 _PORTION = 128  # events
 ROW_BITS = 40  # an input row's number = ring generation << 40 | row
 
+_ID = re.compile(r"([0-9a-zA-Z]{1,64})-([0-9]{1,19})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CODES = {
     "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "bool": "B", "int16": "h", "uint16": "H",
@@ -193,6 +195,14 @@ def source(device: str, pipeline: str) -> str:
 def event_id(journal: str, sequence: int) -> str:
     """Return the id of an event: unique because a journal's id is random and its numbers never repeat."""
     return f"{journal}-{sequence}"
+
+
+def identity(text: str) -> tuple[str, int]:
+    """Take an event id apart into journal and sequence; raises ValueError."""
+    match = _ID.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not an event id: {text[:100]!r}")
+    return match[1], int(match[2])
 
 
 def wall_time(ns: int) -> str:

@@ -32,6 +32,7 @@ class OpenJournal:
 
     def __init__(self, path: Path) -> None:
         self._reader = JournalReader(path)
+        self._path = path
         self.pipeline = path.name
         self.id = self._reader.id
 
@@ -57,6 +58,14 @@ class OpenJournal:
             return self._reader.read(after, limit_bytes)
         except lmdb.Error as error:
             raise Unreadable(self, error) from error
+
+    def begun(self, sequence: int) -> int:
+        """Return the number of the first event of the segment that an event is in, 0 when there is none."""
+        try:
+            starts = [segment.number(path) for path in segment.names(self._path)]
+        except OSError as error:
+            raise Unreadable(self, error) from error
+        return max((start for start in starts if start <= sequence), default=0)
 
     def close(self) -> None:
         """Close it; no call may follow."""

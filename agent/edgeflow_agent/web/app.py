@@ -97,6 +97,7 @@ def make_app(local: Local, staging: Path) -> Starlette:
         Route(one + "/tap/{edge}", Tapped(local).stream),
         Route("/api/v1/events", events.list),
         Route("/api/v1/events/{id}", events.one),
+        Route("/api/v1/events/{id}/trace", events.trace),
     ]
     guard = Middleware(Guard, slot=local.slot)
     return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: _failed})

@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from edgeflow_agent.store.journal import JournalError
-from edgeflow_agent.web import feed
+from edgeflow_agent.web import feed, traces
 from edgeflow_agent.web.local import Local
-from edgeflow_proto.event import CONTENT_TYPE, Event
+from edgeflow_proto.event import CONTENT_TYPE, Event, identity
 
 EVENT_STREAM = "text/event-stream"
 MAX_LIMIT = 1000
@@ -97,7 +97,7 @@ class Events:
     async def one(self, request: Request) -> Response:
         """Return one event by its id."""
         try:
-            journal, sequence = feed.identity(request.path_params["id"])
+            journal, sequence = identity(request.path_params["id"])
             self._local.look()
             event = feed.find(self._local.journals, journal, sequence, self._local.settings.device)
         except (ValueError, JournalError) as error:
@@ -105,6 +105,17 @@ class Events:
         if event is None:
             return JSONResponse({"error": "no such event on this device"}, 404)
         return Response(msgspec.json.encode(event.to_json()), media_type=CONTENT_TYPE)
+
+    async def trace(self, request: Request) -> Response:
+        """Return what explains an event: its set-up, the path to it, its rows, and what was lost nearby."""
+        try:
+            self._local.look()
+            found = traces.find(self._local.journals, self._local.settings.device, request.path_params["id"])
+        except (ValueError, JournalError) as error:
+            return JSONResponse({"error": str(error)}, 404)
+        if found is None:
+            return JSONResponse({"error": "no such event on this device"}, 404)
+        return Response(msgspec.json.encode(found.to_json()), media_type="application/json")
 
 
 def _message(event: Event, cursor: str) -> bytes:

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import heapq
 import logging
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgeflow_agent.store.readers import Journals, OpenJournal, Unreadable
-from edgeflow_proto.event import Event, decode_block, event_id, events
+from edgeflow_proto.event import Event, decode_block, event_id, events, identity
 from edgeflow_proto.timeline import Timeline
 
 log = logging.getLogger("edgeflow.web")
 SCAN_BYTES = 2 << 20  # of blocks, for one page
 _READ_BYTES = 64 << 10
 _MAX_JOURNALS = 1024
-_ID = re.compile(r"([0-9a-zA-Z]{1,64})-(\d{1,19})")
 
 Positions = dict[str, int]  # journal id → newest sequence number seen
 
@@ -38,14 +36,6 @@ def decode(cursor: str) -> Positions:
     if len(parts) > _MAX_JOURNALS:
         raise ValueError("not a cursor: too long")
     return dict(identity(part) for part in parts)
-
-
-def identity(text: str) -> tuple[str, int]:
-    """Take an event id apart into journal and sequence; raises ValueError."""
-    match = _ID.fullmatch(text)
-    if match is None:
-        raise ValueError(f"not an event id: {text[:100]!r}")
-    return match[1], int(match[2])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from edgeflow_proto.trace import Trace
 from edgeflow_relay.api.common import EVENT_STREAM, Refusal, Relay, answer, relay_of
-from edgeflow_relay.store import events
+from edgeflow_relay.store import events, traces
 from edgeflow_relay.store.events import Page, Query
 
 MAX_LIMIT = 10_000
@@ -137,4 +138,27 @@ async def count(request: Request) -> Response:
     return answer({"count": await relay_of(request).database.read(partial(events.count, query=query))})
 
 
-ROUTES = [Route("/api/v1/events", index), Route("/api/v1/events/count", count)]
+async def trace(request: Request) -> Response:
+    """Return what explains an event: its set-up, the path to it, its rows, and what was lost nearby."""
+    return answer((await traced(request)).to_json())
+
+
+async def traced(request: Request) -> Trace:
+    """Return the trace of the event that a path names; raises Refusal."""
+    name, device = request.path_params["id"], request.query_params.get("device") or None
+    try:
+        found = await relay_of(request).database.read(partial(traces.find, event_id=name, device=device))
+    except ValueError as error:
+        raise Refusal(404, str(error)) from None
+    except traces.SeveralError as error:
+        raise Refusal(409, f"several devices have an event of this id: {error}; add ?device=NAME") from None
+    if found is None:
+        raise Refusal(404, "no such event is stored here")
+    return found
+
+
+ROUTES = [
+    Route("/api/v1/events", index),
+    Route("/api/v1/events/count", count),
+    Route("/api/v1/events/{id}/trace", trace),
+]

@@ -15,7 +15,7 @@ from edgeflow_agent.store.journal import Journal
 from edgeflow_agent.store.readers import Journals
 from edgeflow_agent.web import feed
 from edgeflow_agent.web.feed import Positions, Query
-from edgeflow_proto.event import Block, Clock, Event
+from edgeflow_proto.event import Block, Clock, Event, identity
 
 QUERY = Query("dev")
 CLOCK = Clock("boot", 10**18, "synchronised")
@@ -106,7 +106,7 @@ def test_one_event_is_found_by_its_id(store: Store) -> None:
     store.add("a", 1, 2, 3)
     store.add("a", 4, 5)
     for event in read(store, QUERY):
-        journal, sequence = feed.identity(event.id)
+        journal, sequence = identity(event.id)
         assert feed.find(store.journals, journal, sequence, "dev") == event
     assert feed.find(store.journals, journal, 99, "dev") is None
     assert feed.find(store.journals, "other", 1, "dev") is None

@@ -1,0 +1,59 @@
+"""The trace of an event, asked of the device that holds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgeflow_agent.store.journal import Journal
+from tests.agent.web.harness import AgentdStandIn
+from tests.support.traced import decided, lost, told
+
+pytestmark = pytest.mark.system
+
+
+def trace(link: AgentdStandIn, event: str) -> tuple[int, Any]:
+    answer = link.http.get(f"/api/v1/events/{event}/trace")
+    return answer.status_code, answer.json()
+
+
+def test_an_event_is_explained_from_its_journal_alone(link: AgentdStandIn) -> None:
+    journal = link.commit("watch", told(), decided(5, 1), lost(2), decided(5, 3))
+    link.commit("watch", lost(500), told(600), decided(1, 601))
+    status, found = trace(link, f"{journal.id}-9")
+    assert status == 200
+    assert found["event"] == link.http.get(f"/api/v1/events/{journal.id}-9").json()
+    assert found["told"]["id"] == f"{journal.id}-1"
+    assert [step["name"] for step in found["path"]] == [
+        "accel", "window", "features", "score", "alarm", "raised",
+    ]  # fmt: skip
+    assert found["spans"]["accel"] == {"generation": 3, "first": 832, "last": 1087, "count": 256}
+    assert [event["id"] for event in found["lost"]] == [f"{journal.id}-7"]
+    assert trace(link, f"{journal.id}-15")[1]["told"]["id"] == f"{journal.id}-14"
+
+
+def test_a_journal_whose_beginning_went_still_tells_the_set_up_of_every_event(link: AgentdStandIn) -> None:
+    journal = Journal(link.store / "journals" / "watch", 4 << 20, told)
+    link.journals["watch"] = journal
+    journal.commit([told()])
+    for _ in range(100):
+        link.commit("watch", decided(4000))
+    page = link.http.get("/api/v1/events?limit=1").json()["events"]
+    assert int(page[0]["sequence"]) > 1
+    for sequence in (int(page[0]["sequence"]) + 1, journal.next - 1):
+        found = trace(link, f"{journal.id}-{sequence}")[1]
+        assert found["missing"] == ""
+        assert found["event"]["id"] == f"{journal.id}-{sequence}"
+
+
+def test_an_event_that_is_not_here_and_a_set_up_that_is_gone_are_told(link: AgentdStandIn) -> None:
+    journal = link.commit("watch", decided())
+    assert trace(link, f"{journal.id}-2") == (404, {"error": "no such event on this device"})
+    assert trace(link, "other-1") == (404, {"error": "no such event on this device"})
+    assert trace(link, "nonsense") == (404, {"error": "not an event id: 'nonsense'"})
+    status, found = trace(link, f"{journal.id}-1")
+    assert status == 200
+    assert "not stored" in found["missing"]
+    assert found["path"] == []
+    assert found["models"] == {"score": "e" * 64}

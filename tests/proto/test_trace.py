@@ -1,0 +1,103 @@
+"""The trace of an event, from events alone."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from edgeflow_proto.event import ROW_BITS, Clock
+from edgeflow_proto.trace import MAX_LOSSES, NEAR_EVENTS, Span, trace
+from tests.support.traced import DIGEST, FUNCTION, MODEL, decided, journal, lost, told
+
+
+def test_a_trace_leads_from_the_inputs_to_the_event_with_all_that_bears_on_it() -> None:
+    start, event = journal(told(), decided())
+    found = trace(event, start, [])
+    assert (found.device, found.pipeline, found.missing) == ("dev-1", "watch", "")
+    assert [(step.name, step.role, step.kind) for step in found.path] == [
+        ("accel", "input", "mqtt"), ("window", "step", "window"), ("features", "step", "python"),
+        ("score", "step", "model"), ("alarm", "step", "threshold"), ("raised", "output", "event"),
+    ]  # fmt: skip
+    by_name = {step.name: step for step in found.path}
+    assert by_name["window"].options["size"] == "256 rows"
+    assert (by_name["alarm"].params, by_name["alarm"].options["above"]) == ({"limit": 0.9}, 0.9)
+    assert by_name["features"].function == ("features.py", FUNCTION)
+    model = by_name["score"].model
+    assert model is not None
+    assert (model.file, model.digest, model.provider) == ("bearing.onnx", MODEL, "cpu")
+    assert found.spans == {"accel": Span(generation=3, first=768, last=1023, count=256)}
+    assert found.columns == {"accel": ("x", "y", "z")}
+    assert (found.digest, found.models, found.functions) == (
+        DIGEST, {"score": MODEL}, {"features.py": FUNCTION},
+    )  # fmt: skip
+    assert (found.params, found.settings) == ({"limit": 0.9}, {"commit": "200 ms"})
+    assert found.versions["onnxruntime"] == "1.32.0"
+    assert found.told is not None
+    assert found.told.id == start["id"]
+    assert msgspec.json.decode(msgspec.json.encode(found.to_json()))["path"][3]["model"]["provider"] == "cpu"
+
+
+def test_without_its_set_up_an_event_tells_what_it_carries_and_why_there_is_no_more() -> None:
+    start, event = journal(told(), decided())
+    found = trace(event, None, [])
+    assert "not stored" in found.missing
+    assert (found.path, found.told, found.digest, found.models) == ([], None, DIGEST, {"score": MODEL})
+    assert found.spans["accel"].count == 256
+    other = trace(event | {"pipelinedigest": "a" * 64}, start, [])
+    assert "is another's" in other.missing
+    rebooted = trace(event | {"bootid": "boot-2"}, start, [])
+    assert "is another's" in rebooted.missing
+    unread = trace(event, start | {"data": {"digest": 1}}, [])
+    assert unread.missing.startswith("j1-1: not a set-up")
+    own = trace({name: value for name, value in event.items() if name != "pipelinedigest"}, None, [])
+    assert "the agent said this itself" in own.missing
+
+
+def test_what_the_agent_tells_of_a_step_or_input_leads_to_that() -> None:
+    start, gap, failed = journal(told(), lost(1), lost(2, "step.failed", step="features", error="ValueError"))
+    assert [step.name for step in trace(gap, start, []).path] == ["accel"]
+    assert [step.name for step in trace(failed, start, []).path] == ["accel", "window", "features"]
+    assert trace(start, start, []).path == []
+
+
+def test_rows_of_two_rings_have_no_count() -> None:
+    start, event = journal(told(), decided())
+    row = (2 << ROW_BITS) + 7
+    event["inputspan"] = f"accel:{row}-{(3 << ROW_BITS) + 5} heat:{row}-{row}"
+    spans = trace(event, start, []).spans
+    assert spans["accel"] == Span(generation=3, first=7, last=5, began=2)
+    assert spans["heat"] == Span(generation=2, first=7, last=7, count=1)
+
+
+def test_losses_are_near_by_the_clock_nobody_sets_and_by_their_number() -> None:
+    start, early, before, event, after, late = journal(
+        told(), lost(30), lost(50), decided(seconds=100), lost(159), lost(161)
+    )
+    assert trace(event, start, [early, before, after, late]).lost == [before, after]
+    (other_boot,) = journal(lost(0, "deadletter"), first=9)
+    other_boot |= {"bootid": "boot-0", "time": event["time"]}
+    (other_journal,) = journal(lost(100), name="j2")
+    (far,) = journal(lost(100), first=event_number(event) + NEAR_EVENTS + 1)
+    assert trace(event, start, [other_boot, other_journal, far, event]).lost == [other_boot]
+    stepped = Clock("boot-1", 0, "unsynchronised")
+    (moved,) = journal(msgspec.structs.replace(lost(101), clock=stepped), first=5)
+    assert trace(event, start, [moved]).lost == [moved]
+
+
+def test_of_many_losses_the_nearest_are_told_in_their_order() -> None:
+    events = journal(told(), *(lost(1) for _ in range(60)), decided(), *(lost(1) for _ in range(60)))
+    found = trace(events[61], events[0], events[1:]).lost
+    numbers = [event_number(event) for event in found]
+    assert len(numbers) == MAX_LOSSES
+    assert numbers == sorted(numbers)
+    assert (numbers[0], numbers[-1]) == (62 - MAX_LOSSES // 2, 62 + MAX_LOSSES // 2)
+
+
+def test_what_is_no_event_is_refused() -> None:
+    event, gap = journal(decided(), lost(1))
+    with pytest.raises(ValueError, match="not an event id"):
+        trace(event, None, [gap | {"id": "?"}])
+
+
+def event_number(event: dict[str, str]) -> int:
+    return int(event["sequence"])
