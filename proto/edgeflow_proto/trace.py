@@ -58,10 +58,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """The event that told the set-up."""
+    """The event that told the set-up; the same set-up, told again, has the same fingerprint."""
 
     id: str
     time: str
+    fingerprint: str
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +112,8 @@ def trace(event: Json, told: Json | None, around: Iterable[Json], rows: Json | N
     if setup is None or told is None:
         return known
     return msgspec.structs.replace(
-        known, told=Told(told["id"], told["time"]), path=_path(event, setup), params=setup.params,
+        known, told=Told(told["id"], told["time"], setup.fingerprint),
+        path=_path(event, setup), params=setup.params,
         models={step: model.digest for step, model in setup.models.items()}, functions=setup.functions,
         versions=setup.versions, settings=setup.settings,
         columns={entry.name: entry.columns for entry in setup.entries if entry.name in known.spans},
