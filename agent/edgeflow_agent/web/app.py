@@ -18,6 +18,7 @@ from edgeflow_agent.web.events import EVENT_STREAM, Events
 from edgeflow_agent.web.guard import Guard
 from edgeflow_agent.web.inputs import Inputs
 from edgeflow_agent.web.local import Local
+from edgeflow_agent.web.logs import Logs
 from edgeflow_agent.web.pipelines import Pipelines
 from edgeflow_agent.web.tapped import Tapped
 
@@ -95,6 +96,7 @@ def make_app(local: Local, staging: Path) -> Starlette:
         Route(one, pipelines.delete, methods=["DELETE"]),
         Route(one + "/inputs/{input}", inputs.post, methods=["POST"]),
         Route(one + "/tap/{edge}", Tapped(local).stream),
+        Route("/api/v1/logs", Logs(local).list),
         Route("/api/v1/events", events.list),
         Route("/api/v1/events/{id}", events.one),
         Route("/api/v1/events/{id}/trace", events.trace),
