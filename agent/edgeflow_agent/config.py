@@ -15,11 +15,11 @@ from edgeflow_proto.pipeline.kinds.outputs import check_header, check_url
 from edgeflow_proto.pipeline.load import load
 from edgeflow_proto.pipeline.problem import Mistake, Rejected
 from edgeflow_proto.pipeline.schema import Reader
-from edgeflow_proto.pipeline.units import Duration
+from edgeflow_proto.pipeline.units import Duration, Size
 
 DEVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 ADDRESS = re.compile(r"(?P<host>[^:\[\]]+|\[[^\[\]]+\]):(?P<port>\d{1,5})")
-MIN_JOURNAL = 4 << 20  # as the store has it
+MIN_BUDGET = 48 << 20  # logs, the agent's own journal and state, the ballast, and some for the pipelines
 MIN_LOGS = 4 << 20  # as core.logfile has it
 MIN_HANG = 2 * 10**9  # processes beat every second
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -72,6 +72,13 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: Tls | None = None
 
 
+class StorageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of the disk the agent may take, all in all, and how much of it stays free for others."""
+
+    budget: Size = Size(1 << 30)
+    free: Size = Size(64 << 20)
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; each has a default that suits a device alone on a bench."""
 
@@ -85,7 +92,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: dict[str, Endpoint] = {}  # by the names that http outputs call them
     params: dict[str, dict[str, Any]] = {}  # pipeline → parameter → value
     commit: Duration = Duration(200_000_000)  # shortest time between two commits of a journal
-    journal_bytes: int = 256 << 20  # per pipeline
+    storage: StorageSettings = StorageSettings()
     log_bytes: int = 16 << 20  # of all processes together
     hang: Duration = Duration(10 * 10**9)  # a process whose loop stands still for this long is killed
 
@@ -150,9 +157,9 @@ def _check_numbers(settings: Settings, reader: Reader) -> None:
     for place, port, least in ports:
         if not least <= port < 1 << 16:
             reader.report(place, f"not a port: {port}", f"a number from {least} to 65535")
-    if settings.journal_bytes < MIN_JOURNAL:
-        what = f"too small for a journal: {settings.journal_bytes}"
-        reader.report(("journal_bytes",), what, f"at least {MIN_JOURNAL} (4 MiB)")
+    if settings.storage.budget < MIN_BUDGET:
+        what = f"too small for all there is to store: {settings.storage.budget} bytes"
+        reader.report(("storage", "budget"), what, f"at least {MIN_BUDGET >> 20} MiB")
     if settings.log_bytes < MIN_LOGS:
         what = f"too small for the logs: {settings.log_bytes}"
         reader.report(("log_bytes",), what, f"at least {MIN_LOGS} (4 MiB)")

@@ -65,8 +65,9 @@ def test_wrong_settings_of_the_agent_are_told_line_by_line(tmp_path: Path) -> No
             "device.yaml:1:15: brokers.a.port: not a port: 0 (a number from 1 to 65535)",
         ),
         (
-            "journal_bytes: -3",
-            "device.yaml:1:1: journal_bytes: too small for a journal: -3 (at least 4194304 (4 MiB))",
+            "storage: {budget: 1 MB}",
+            "device.yaml:1:11: storage.budget: too small for all there is to store: 1000000 bytes "
+            "(at least 48 MiB)",
         ),
         (
             "relay: 127.0.0.1:70010",

@@ -54,6 +54,13 @@ class BindReader(Message, frozen=True):
     input: str
 
 
+class Limits(Message, frozen=True):
+    """What the pipeline's journal and its recordings may take on disk from now on, in bytes."""
+
+    journal: int
+    recording: int = 0
+
+
 class Tap(Message, frozen=True):
     """Show rows of an edge, at most `rate` a second, to whom a socket leads. Descriptor: the socket."""
 
@@ -329,7 +336,7 @@ class EffectRow(msgspec.Struct, frozen=True, array_like=True):
     data: dict[str, Any]
 
 
-ToWorker = StartWorker | BindReader | Tap | Stop
+ToWorker = StartWorker | BindReader | Limits | Tap | Stop
 FromWorker = WorkerReady | WorkerFailed | StepFailed
 ToIo = StartIo | Attach | BindWriter | Detach | Stop
 FromIo = InputFailed | InputRejected | OutputFailed | BrokerStatus

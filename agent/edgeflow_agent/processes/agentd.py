@@ -27,6 +27,7 @@ from edgeflow_agent.core.spawn import HeadStart
 from edgeflow_agent.deploy.lifecycle import effective
 from edgeflow_agent.processes.offers import Offers, Trial
 from edgeflow_agent.processes.pipelines import Pipeline, Pipelines, Shared
+from edgeflow_agent.processes.storage import Reserved, Storage
 from edgeflow_agent.processes.supervisor import Child, Death, Supervisor
 from edgeflow_agent.processes.systemd import Systemd
 from edgeflow_agent.processes.timekeeper import Timekeeper
@@ -104,9 +105,10 @@ class Agent:
         self._share()
         for name in ("run", "journals", "files"):
             (self._store / name).mkdir(exist_ok=True)
-        self._state = State(self._store / "state")
-        self._journal = Journal(self._store / "journals" / JOURNAL, JOURNAL_BYTES)
         self._notices: list[Block] = []
+        self._storage = self._budgeted()
+        self._state = State(self._store / "state", self._storage.relieve)
+        self._journal = Journal(self._store / "journals" / JOURNAL, JOURNAL_BYTES)
         self._brokers: dict[str, messages.BrokerStatus] = {}
         self._loop = Reactor()
         self._systemd = Systemd()
@@ -125,12 +127,19 @@ class Agent:
         self._logs = logs.Keeping(str(folder), self._settings.log_bytes, logs.boot_number(folder))
         logs.keep(self._logs, "agentd", self._slot)
 
+    def _budgeted(self) -> Storage:
+        reserved = Reserved(self._settings.log_bytes, JOURNAL, JOURNAL_BYTES)
+        slots = (self._slot, self._board.slot(TABLE["link"].slot))
+        return Storage(self._store, self._settings, reserved, slots, self._tell)
+
     def _compose(self, settings_path: Path | None) -> None:
         self._supervisor = Supervisor(self._loop, self._board, self._settings.hang, self._head_start)
         self._io = self._child("io", messages.FromIo, self._begin_io, self._heard_io)
         self._link = self._child("link", messages.FromLink, self._begin_link, self._heard_link)
         shared = Shared(self._board_fd, self._commits, self._logs)
-        self._pipelines = Pipelines(self._supervisor, shared, self._io, self._settings, self._tell)
+        self._pipelines = Pipelines(
+            self._supervisor, shared, self._io, self._settings, self._tell, self._storage
+        )
         self._offers = Offers(self._loop, self._state, self._store, self._settings.params)
         self._folder = WatchedFolder(pipelines_folder(self._settings, settings_path), self._offers)
 
@@ -170,6 +179,7 @@ class Agent:
         self._folder.turn()
         self._offers.turn()
         self._pipelines.turn()
+        self._pipelines.limit()
         self._time.turn()
         self._settle()
         self._flush()
@@ -408,6 +418,7 @@ class Agent:
             self._journal.commit(self._notices)
         except JournalError as error:
             log.error("the agent's own journal: %s", error)
+            self._storage.relieve()
             return
         self._notices = []
         shm.add(self._commits, 1)

@@ -15,7 +15,9 @@ from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.layout import MAX_RING_BYTES, RingSpec
 from edgeflow_agent.core.logs import Keeping
 from edgeflow_agent.processes.bundle import Bundle
+from edgeflow_agent.processes.storage import Storage
 from edgeflow_agent.processes.supervisor import SOON_NS, Child, Death, Supervisor
+from edgeflow_agent.store.budget import Limits
 from edgeflow_agent.table import TABLE
 from edgeflow_proto.pipeline.graph import Graph
 
@@ -113,7 +115,13 @@ class Pipelines:
     """All pipelines, their workers, and `io`'s part in them."""
 
     def __init__(
-        self, supervisor: Supervisor, shared: Shared, io: Child, settings: Settings, tell: Tell
+        self,
+        supervisor: Supervisor,
+        shared: Shared,
+        io: Child,
+        settings: Settings,
+        tell: Tell,
+        storage: Storage,
     ) -> None:
         self._supervisor = supervisor
         self._shared = shared
@@ -121,6 +129,7 @@ class Pipelines:
         self._io = io
         self._settings = settings
         self._tell = tell
+        self._storage = storage
         self.by_name: dict[str, Pipeline] = {}
         self._leaving: dict[str, Pipeline] = {}  # stopped, their workers still draining
         self._unattached: set[str] = set()  # `io` could not take what it must know of them
@@ -239,9 +248,32 @@ class Pipelines:
     def _start_message(self, pipeline: Pipeline) -> messages.StartWorker:
         return messages.StartWorker(
             pipeline.slot, pipeline.name, str(pipeline.folder), pipeline.digest, pipeline.params,
-            str(self.journal(pipeline.name)), self._settings.journal_bytes, int(self._settings.commit),
+            str(self.journal(pipeline.name)), self._limit(pipeline.name).journal, int(self._settings.commit),
             tuple(ring.spec for ring in pipeline.rings), self._shared.logs, pipeline.deaths,
         )  # fmt: skip
+
+    def _limit(self, name: str) -> Limits:
+        """Return what a pipeline may store; for a new one the budget is divided anew."""
+        if name not in self._storage.limits:
+            self._storage.look({**self.writing, name: False})
+        self._storage.changed.discard(name)
+        return self._storage.limits[name]
+
+    @property
+    def writing(self) -> dict[str, bool]:
+        """The pipelines whose journals are written to, and whether they record rows."""
+        known = {**self._leaving, **self.by_name}.values()
+        return {p.name: False for p in known if p.child is not None and p.child.process is not None}
+
+    def limit(self) -> None:
+        """Tell the workers whose limits have changed."""
+        self._storage.turn(self.writing)
+        for name in list(self._storage.changed):
+            pipeline = self.by_name.get(name)
+            if pipeline is None or pipeline.child is None or pipeline.child.process is None:
+                self._storage.changed.discard(name)  # its next worker begins with it
+            elif pipeline.child.send(messages.Limits(*self._storage.limits[name])):
+                self._storage.changed.discard(name)
 
     def _count_deaths(self, pipeline: Pipeline) -> None:
         """Count workers that got no further than the one before; the snapshots tell."""

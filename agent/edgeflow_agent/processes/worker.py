@@ -32,7 +32,7 @@ from edgeflow_agent.processes.tally import Tally
 from edgeflow_agent.processes.taps import Taps
 from edgeflow_agent.runtime.plan import compile_plan
 from edgeflow_agent.runtime.run import Runtime, StepStoppedError
-from edgeflow_agent.store.journal import Journal
+from edgeflow_agent.store.journal import Evicted, Journal
 from edgeflow_agent.store.ledger import Ledger
 from edgeflow_agent.table import TABLE
 from edgeflow_proto import setup
@@ -156,6 +156,8 @@ class Worker:
                     self._rebind(self._sources[message.input].reader, *fds)
                 elif isinstance(message, messages.Tap) and fds:
                     self._taps.add(message, fds[0])
+                elif isinstance(message, messages.Limits):
+                    self._tell_evicted(self._ledger.trim(message.journal))
                 elif isinstance(message, messages.Stop):
                     self._stopping = True
         except Closed:
@@ -376,9 +378,14 @@ class Worker:
         self._queue = Queue()
         shm.add(self._commits, 1)
         self._release()
+        self._tell_evicted(evicted)
+
+    def _tell_evicted(self, evicted: Evicted | None) -> None:
+        """Say which events went that nobody else has."""
+        if evicted is not None:
+            self._slot.counter("events_evicted_total").add(evicted.last - evicted.first + 1)
         if evicted is not None and evicted.lost:
-            data = {"first": evicted.first, "last": evicted.last, "events_lost": evicted.lost}
-            self._tell("journal.evicted", "error", data, clock.boottime_ns())
+            self._tell("gap", "error", evicted.data, clock.boottime_ns())
 
     def _blocks(self) -> Iterator[Block]:
         now = clock.now()

@@ -111,7 +111,7 @@ def granted(
         return {name: _lesser(limit, _taken(stores[name])) for name, limit in sunk.items()}
     out = {}
     for name, limit in sunk.items():
-        rise = target[name].total - limit.total
+        rise = max(0, target[name].total - max(limit.total, stores[name].total))
         out[name] = target[name] if rise <= left else limit
         left -= rise if rise <= left else 0
     return out

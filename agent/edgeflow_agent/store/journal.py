@@ -207,26 +207,16 @@ class Journal:
         return self._told()
 
     def _make_room(self, need: int, acked: Callable[[], int]) -> None:
-        """Remove what was set aside and the oldest segments, until `need` bytes go in; the newest one stays.
-
-        Raises SegmentError when they do not.
-        """
+        """Let the oldest go until `need` bytes go in; raises SegmentError when they do not."""
         over = self.bytes + need - self.limit
-        for path in [*sorted(self._path.glob("*" + DAMAGED)), *segment.names(self._path)[:-1]]:
-            if over <= 0:
-                return
-            over -= segment.taken(path)
-            segment.remove(path)
-            self._beside = None
-            if path.name.endswith(segment.ENDING):
-                self._note(segment.number(path), acked())
+        if over <= 0:
+            return
+        gone, over = _evict(self._path, over)
+        self._beside = None
+        if gone is not None:
+            self._evicted = Evicted(self._evicted.first if self._evicted else gone[0], gone[1], acked())
         if over > 0 and need:
             raise SegmentError(f"the journal may take {self.limit} bytes: {need} more do not go in")
-
-    def _note(self, first: int, acked: int) -> None:
-        """Note that the oldest segment went."""
-        last = segment.number(segment.names(self._path)[0]) - 1
-        self._evicted = Evicted(self._evicted.first if self._evicted else first, last, acked)
 
     def _told(self) -> Evicted | None:
         evicted, self._evicted = self._evicted, None
@@ -243,6 +233,33 @@ class Journal:
     def close(self) -> None:
         """Close the newest segment."""
         self._active.close()
+
+
+def evict(path: Path, limit: int, acked: int) -> Evicted | None:
+    """Keep a journal nobody writes to within a limit; returns what had to go. Its newest segment stays."""
+    try:
+        gone, _ = _evict(path, segment.taken_below(path) - limit)
+    except OSError as error:
+        log.warning("%s: cannot be trimmed: %s", path.name, error)
+        return None
+    return Evicted(*gone, acked) if gone is not None else None
+
+
+def _evict(path: Path, over: int) -> tuple[tuple[int, int] | None, int]:
+    """Remove what was set aside and then the oldest segments, all but the newest, while bytes are `over`.
+
+    Returns the first and the last event that went, and the bytes that are still over; raises OSError.
+    """
+    segments = segment.names(path)
+    for each in [*sorted(path.glob("*" + DAMAGED)), *segments[:-1]]:
+        if over <= 0:
+            break
+        over -= segment.taken(each)
+        segment.remove(each)
+    left = segment.names(path)
+    if left[:1] == segments[:1]:
+        return None, over
+    return (segment.number(segments[0]), segment.number(left[0]) - 1), over
 
 
 class JournalReader:

@@ -6,6 +6,7 @@ One small LMDB environment, written by `agentd` alone, each change synced before
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import lmdb
@@ -48,10 +49,14 @@ class Alive(msgspec.Struct, frozen=True):
 
 
 class State:
-    """The environment. Every method is one transaction; raises lmdb.Error when the disk refuses."""
+    """The environment. Every method is one transaction; raises lmdb.Error when the disk refuses.
 
-    def __init__(self, path: Path) -> None:
+    `relieve` is asked for room then, and what was refused is tried once more when there is some.
+    """
+
+    def __init__(self, path: Path, relieve: Callable[[], bool] = bool) -> None:
         """Open or make it; raises StateError when the store is of another format."""
+        self._relieve = relieve
         path.mkdir(parents=True, exist_ok=True)
         self._generation = 0
         try:
@@ -73,9 +78,18 @@ class State:
         with self._env.begin() as txn:
             return txn.get(key, db=self._meta)
 
+    def _write(self, work: Callable[[lmdb.Transaction], object]) -> None:
+        try:
+            with self._env.begin(write=True) as txn:
+                work(txn)
+        except lmdb.Error:
+            if not self._relieve():
+                raise
+            with self._env.begin(write=True) as txn:
+                work(txn)
+
     def _put(self, key: bytes, value: bytes) -> None:
-        with self._env.begin(write=True) as txn:
-            txn.put(key, value, db=self._meta)
+        self._write(lambda txn: txn.put(key, value, db=self._meta))
 
     def next_generation(self) -> int:
         """Return a ring generation never returned before.
@@ -98,11 +112,11 @@ class State:
 
     def deploy(self, name: str, deployment: Deployment) -> None:
         """Remember a deployment; one without offers is forgotten."""
-        with self._env.begin(write=True) as txn:
-            if deployment.offers:
-                txn.put(name.encode(), msgspec.msgpack.encode(deployment), db=self._deployments)
-            else:
-                txn.delete(name.encode(), db=self._deployments)
+        key, value = name.encode(), msgspec.msgpack.encode(deployment)
+        if deployment.offers:
+            self._write(lambda txn: txn.put(key, value, db=self._deployments))
+        else:
+            self._write(lambda txn: txn.delete(key, db=self._deployments))
 
     def alive(self) -> Alive | None:
         """Return what `live` wrote last."""
@@ -120,13 +134,16 @@ class State:
 
     def keep_boot(self, boot: Boot) -> None:
         """Remember a boot: the newest one as it is by now, or a new one behind it."""
-        with self._env.begin(write=True) as txn, txn.cursor(self._boots) as cursor:
+        self._write(lambda txn: self._keep_boot(txn, boot))
+
+    def _keep_boot(self, txn: lmdb.Transaction, boot: Boot) -> None:
+        with txn.cursor(self._boots) as cursor:
             number = int.from_bytes(cursor.key(), "big") if cursor.last() else 0
             if not number or msgspec.msgpack.decode(cursor.value(), type=Boot).id != boot.id:
                 number += 1
-            txn.put(number.to_bytes(8, "big"), msgspec.msgpack.encode(boot), db=self._boots)
-            if number > MAX_BOOTS:
-                txn.delete((number - MAX_BOOTS).to_bytes(8, "big"), db=self._boots)
+        txn.put(number.to_bytes(8, "big"), msgspec.msgpack.encode(boot), db=self._boots)
+        if number > MAX_BOOTS:
+            txn.delete((number - MAX_BOOTS).to_bytes(8, "big"), db=self._boots)
 
     def close(self) -> None:
         """Close the environment."""

@@ -36,7 +36,7 @@ def io() -> Full:
 def pipelines(io: Full) -> Pipelines:
     anyone: Any = SimpleNamespace()
     shared = Shared(board.create(), shm.eventfd(), Keeping("", 0, 0))
-    return Pipelines(anyone, shared, cast("Any", io), Settings("d"), lambda *_: None)
+    return Pipelines(anyone, shared, cast("Any", io), Settings("d"), lambda *_: None, anyone)
 
 
 def test_a_pipeline_that_io_could_not_take_is_attached_as_soon_as_it_can(

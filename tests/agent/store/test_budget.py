@@ -77,6 +77,13 @@ def test_what_is_taken_and_what_is_granted_never_exceeds_the_room_by_more_than_w
     assert could_be <= max(room, sum(store.total for store in found.values()))
 
 
+def test_after_a_start_everyone_gets_what_it_had_and_the_rest() -> None:
+    found = {"a": Store(0, 40 * MB), "b": Store(30 * MB, 5 * MB)}
+    target = targets(found, 100 * MB)
+    assert sum(limit.total for limit in target.values()) > 99 * MB
+    assert granted({}, target, found, 100 * MB) == target
+
+
 def test_where_others_fill_the_disk_what_is_stored_makes_room() -> None:
     assert pot(100 * MB, 10 * MB, 50 * MB, free=500 * MB, floor=20 * MB) == 90 * MB
     assert pot(100 * MB, 10 * MB, 50 * MB, free=5 * MB, floor=20 * MB) == 35 * MB

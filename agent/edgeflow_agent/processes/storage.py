@@ -1,0 +1,170 @@
+"""The one budget of bytes at work: `agentd` measures what is stored, and tells each writer its limit.
+
+A worker keeps its own journal and recordings within what it was told, so that the ceiling holds at every
+moment; what pipelines that are gone have left is kept within it here. A ballast file of a few megabytes is
+given up when the disk is full, so that the agent can always commit its own state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeflow_agent.config import Settings
+from edgeflow_agent.core.board import Slot, labelled
+from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.store import segment
+from edgeflow_agent.store.budget import BALLAST, Limits, Store, granted, pot, split, targets
+from edgeflow_agent.store.journal import evict
+
+log = logging.getLogger("edgeflow.agentd")
+LOOK_NS = 10**9
+JOURNALS, RECORDINGS, LOGS = "journals", "recordings", "logs"
+
+Tell = Callable[[str, str, dict[str, Any]], None]  # name, severity, data
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Bytes that writers of their own keep within: the logs, and the agent's journal of that name."""
+
+    logs: int
+    journal: str
+    journal_bytes: int
+
+
+class Storage:
+    """What is stored below a folder, and the limits that follow from it.
+
+    `limits` are those in force, by pipeline; `changed` names the pipelines whose writers must be told.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Settings, reserved: Reserved, slots: tuple[Slot, Slot], tell: Tell
+    ) -> None:
+        self._folder = folder
+        self._settings = settings.storage
+        self._reserved = reserved
+        self._slot, self._link = slots
+        self._tell = tell
+        self._looked = 0
+        self._short = False
+        self.limits: dict[str, Limits] = {}
+        self.changed: set[str] = set()
+
+    def turn(self, running: Mapping[str, bool]) -> None:
+        """Look once a second. `running` are the pipelines whose writers are at work; whether they record."""
+        now = boottime_ns()
+        if now - self._looked >= LOOK_NS:
+            self._looked = now
+            self.look(running)
+
+    def look(self, running: Mapping[str, bool]) -> None:
+        """Measure, and bring the limits up to date."""
+        stores = dict(self._stores(running))
+        stored = sum(store.total for store in stores.values())
+        others, free = self._others(), self._free()
+        room = pot(self._settings.budget, others, stored, free, self._settings.free)
+        limits = granted(self.limits, targets(stores, room), stores, room)
+        self.changed |= {name for name, limit in limits.items() if self.limits.get(name) != limit}
+        self.limits = limits
+        for name in limits.keys() - running.keys():
+            self._keep(name, limits[name])
+        self._ballast(free)
+        self._count(stored + others, free)
+        self._warn(free)
+
+    def _stores(self, running: Mapping[str, bool]) -> Iterator[tuple[str, Store]]:
+        for name in sorted({*running, *self._left()}):
+            journal = self._folder / JOURNALS / name
+            acked = self._link.read().get(labelled("uplink_acked", pipeline=name), 0)
+            try:
+                segments = [(segment.number(path), segment.taken(path)) for path in segment.names(journal)]
+            except OSError:
+                segments = []
+            done, rest = split(segments, acked)
+            beside = segment.taken_below(journal) - done - rest  # its state, and what was set aside
+            recorded = segment.taken_below(self._folder / RECORDINGS / name)
+            yield name, Store(done, rest + max(0, beside), recorded, running.get(name, False))
+
+    def _left(self) -> set[str]:
+        """Return the names of all journals and recordings but the agent's own."""
+        found: set[str] = set()
+        for kind in (JOURNALS, RECORDINGS):
+            with contextlib.suppress(OSError):
+                found |= {entry.name for entry in os.scandir(self._folder / kind) if entry.is_dir()}
+        return found - {self._reserved.journal}
+
+    def _others(self) -> int:
+        """Return what everything else takes, or may come to take before the next look."""
+        own = self._folder / JOURNALS / self._reserved.journal
+        kept = (JOURNALS, RECORDINGS, LOGS, "ballast")
+        with contextlib.suppress(OSError):
+            entries = [Path(entry.path) for entry in os.scandir(self._folder) if entry.name not in kept]
+            rest = sum(map(_below, entries))
+            logs = max(self._reserved.logs, _below(self._folder / LOGS))
+            return rest + logs + max(self._reserved.journal_bytes, segment.taken_below(own)) + BALLAST
+        return 0
+
+    def _free(self) -> int:
+        found = os.statvfs(self._folder)
+        return found.f_bavail * found.f_frsize
+
+    def _keep(self, name: str, limit: Limits) -> None:
+        """Keep what a pipeline left within its limit; nobody else does."""
+        acked = self._link.read().get(labelled("uplink_acked", pipeline=name), 0)
+        evicted = evict(self._folder / JOURNALS / name, limit.journal, acked)
+        if evicted is not None and evicted.lost:
+            self._tell("gap", "error", {"pipeline": name, **evicted.data})
+
+    # a full disk
+
+    def _ballast(self, free: int) -> None:
+        """Make the ballast, where there is room for it beside the floor."""
+        path = self._folder / "ballast"
+        if not path.exists() and free > self._settings.free + 2 * BALLAST:
+            with contextlib.suppress(OSError), path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, BALLAST)
+
+    def relieve(self) -> bool:
+        """Give up the ballast; True when there was any, so that what failed is worth another try."""
+        try:
+            (self._folder / "ballast").unlink()
+        except OSError:
+            return False
+        log.error("the disk is full: the ballast is given up")
+        return True
+
+    def _count(self, taken: int, free: int) -> None:
+        self._slot.counter("storage_bytes").set(taken)
+        self._slot.counter("storage_budget_bytes").set(self._settings.budget)
+        self._slot.counter("storage_free_bytes").set(free)
+
+    def _warn(self, free: int) -> None:
+        """Say when the disk has less left than it should, and when it has again."""
+        short = free < (self._settings.free if not self._short else self._settings.free * 5 // 4)
+        if short != self._short:
+            self._tell(
+                "disk.short" if short else "disk.enough", "warning" if short else "info", {"free": free}
+            )
+        self._short = short
+        self._slot.counter("storage_short").set(int(short))
+
+
+def _below(path: Path) -> int:
+    """Return what a file, or all files below a folder, take on disk; files with several names count once."""
+    seen: dict[tuple[int, int], int] = {}
+    folders = [path]
+    while folders:
+        each = folders.pop()
+        with contextlib.suppress(OSError):
+            found = each.lstat()
+            seen[found.st_dev, found.st_ino] = found.st_blocks * 512
+            if each.is_dir() and not each.is_symlink():
+                folders += [Path(entry.path) for entry in os.scandir(each)]
+    return sum(seen.values())
