@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections import deque
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeflow_tools import whom
 from edgeflow_tools.terminal import emit, json_option, note
+from edgeflow_tools.times import since_option
 
 if TYPE_CHECKING:
     from edgeflow_tools.client import Server
@@ -24,30 +23,11 @@ OWN = "_agent"  # stands as a pipeline for what a device says of itself
 Filter = dict[str, str | int | None]
 
 
-def _since(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """Read a moment, or how long ago it was, as event times are written."""
-    from edgeflow_proto.event import wall_time
-    from edgeflow_proto.pipeline.units import Duration
-
-    if value is None:
-        return None
-    with contextlib.suppress(ValueError):
-        return wall_time(time.time_ns() - Duration.parse(value))
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter("give a time such as 2025-01-31T12:00Z, or how long ago: 10min") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return wall_time(round(moment.timestamp() * 1e6) * 1000)
-
-
 @click.command(epilog="Example: edgeflow events --pipeline bearing-watch --since 1h --follow")
 @whom.options
 @click.option("--pipeline", metavar="NAME", help="Only this pipeline's.")
 @click.option("--type", "type_", metavar="TYPE", help="Only events of this type.")
-@click.option(
-    "--since", metavar="TIME", callback=_since, help="2025-01-31T12:00Z (UTC unless said), or 10min."
-)
+@since_option
 @click.option("--limit", metavar="N", type=click.IntRange(min=0), help="Only the newest N.")
 @click.option("--follow", is_flag=True, help="Go on with new ones until Ctrl-C; past ones only if asked for.")
 @json_option
