@@ -26,6 +26,7 @@ from edgeflow_agent.operators.load import operators
 from edgeflow_agent.outputs.event import EventOutput
 from edgeflow_agent.processes.bundle import Bundle
 from edgeflow_agent.processes.effects import EffectSender
+from edgeflow_agent.processes.queue import Queue, copied
 from edgeflow_agent.processes.setup import Models, setup_of
 from edgeflow_agent.processes.source import Caution, Source
 from edgeflow_agent.processes.tally import Tally
@@ -40,7 +41,6 @@ from edgeflow_proto.event import Block
 
 log = logging.getLogger("edgeflow.worker")
 MAX_ROWS = 1024  # of one call of the graph
-MAX_WAITING = 200_000  # events kept in memory while the disk refuses them
 IDLE_S = 0.5
 TICK_NS = 100_000_000
 SLACK_NS = 200_000_000  # how long after its time a row may come to its ring
@@ -54,25 +54,6 @@ class Saved(msgspec.Struct, frozen=True):
     positions: dict[str, int]
     runtime: bytes
     told: str = ""
-
-
-class Queue:
-    """What waits for a commit: rows per event output, in order, and notices."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, list[Batch]] = {}
-        self.notices: list[Block] = []
-        self.count = 0
-        self.decided = 0  # CLOCK_BOOTTIME ns of the newest
-
-    def __bool__(self) -> bool:
-        return bool(self.rows or self.notices)
-
-    def add(self, output: str, batch: Batch, decided: int) -> None:
-        """Queue rows; they are copied, because they may lie in memory that is used again."""
-        self.rows.setdefault(output, []).append(_copied(batch))
-        self.count += len(batch)
-        self.decided = decided
 
 
 class Worker:
@@ -92,6 +73,8 @@ class Worker:
         self._effects = EffectSender(self._graph, effects, self._slot)
         self._taps = Taps(self._graph, lambda edge: self._source_of(edge).key_name)
         self._queue = Queue()
+        self._refused = self._slot.counter("journal_refused")
+        self._dropped = 0  # events that did not get into the journal, not told yet
         self._known = ""  # of the set-ups that the journal tells, the newest
         self._settled: tuple[int, ...] = ()
         self._decision = Histogram(self._slot, "decision")
@@ -222,7 +205,7 @@ class Worker:
     def _tell_set_up(self) -> None:
         """Say what explains the events to come, unless it was told, and what is not as asked for."""
         if self._known != self._told:
-            self._queue.notices.insert(0, self._set_up())
+            self._queue.first = [self._set_up()]
         for name, operator in self._plan.operators.items():
             for what in operator.notices:
                 log.warning("%s: steps.%s: %s", self._start.pipeline, name, what)
@@ -259,7 +242,7 @@ class Worker:
             self._caution.hold(source)
         batch = source.view(1 if careful else MAX_ROWS)
         if self._remembers:  # torn rows must not get into what a step remembers: copy, check, then run
-            batch = _copied(batch)
+            batch = copied(batch)
         if not len(batch) or (self._remembers and not reader.intact(reader.position)):
             return
         with self._standing():
@@ -314,7 +297,7 @@ class Worker:
         if start == end:
             return []
         results = self._runtime.push(source.name, batch.take(slice(start, end)))
-        return [(output, _copied(rows)) for output, rows in results]
+        return [(output, copied(rows)) for output, rows in results]
 
     def _gap(self, source: Source, reason: Gap, lost: int, row: int, t: int) -> None:
         """Windows begin anew behind a gap, and an event says so; `lost` is 0 where it cannot be known."""
@@ -376,6 +359,7 @@ class Worker:
         for output, batches in queue.rows.items():
             self._slot.counter(labelled("events_total", output=output)).add(sum(map(len, batches)))
         self._queue = Queue()
+        self._heal()
         shm.add(self._commits, 1)
         self._release()
         self._tell_evicted(evicted)
@@ -412,23 +396,24 @@ class Worker:
             source.reader.release(source.reader.position)
 
     def _bound(self) -> None:
-        """The disk refuses for long: let the waiting events go, and say so as soon as it can be written."""
+        """The disk refuses for long: let the oldest of what waits go, and say so as soon as it can be."""
         log.error("the journal refuses: %s", self._ledger.error)
-        if self._queue.count <= MAX_WAITING:
-            return
-        dropped = self._queue.count
-        self._queue = Queue()
-        self._slot.counter("events_dropped_total").add(dropped)
-        data = {"events_lost": dropped, "reason": self._ledger.error}
-        self._queue.notices.append(self._set_up())  # one may have been among them
-        self._tell("journal.dropped", "error", data, clock.boottime_ns())
+        self._refused.set(1)
+        dropped = self._queue.shed()
+        if dropped:
+            self._slot.counter("events_dropped_total").add(dropped)
+            self._dropped += dropped
+
+    def _heal(self) -> None:
+        """The disk takes what waited: say what did not."""
+        self._refused.set(0)
+        if self._dropped:
+            data = {"reason": "disk", "events_lost": self._dropped}
+            self._dropped = 0
+            self._tell("gap", "error", data, clock.boottime_ns())
 
     def _tell(self, name: str, severity: str, data: dict[str, Any], t: int) -> None:
-        self._queue.notices.append(notice(name, severity, data, clock.now(), t, self._start.digest))
-
-
-def _copied(batch: Batch) -> Batch:
-    return Batch(batch.values.copy(), batch.t.copy(), batch.key.copy(), batch.span.copy(), batch.columns)
+        self._queue.tell(notice(name, severity, data, clock.now(), t, self._start.digest))
 
 
 def main() -> int:

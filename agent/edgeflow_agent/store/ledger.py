@@ -14,6 +14,7 @@ from edgeflow_agent.store.journal import Damage, Durable, Evicted, Journal, Jour
 from edgeflow_proto.event import Block
 
 DURABLE_NS = 60 * 10**9
+MAX_PATIENCE = 10  # times the usual, between two tries
 SETTLE_NS = 50 * 10**6  # shortest time between two snapshots while no event waits
 
 
@@ -34,6 +35,7 @@ class Ledger:
         self._serial = max(journal.serial, snapshots.settled)
         self._committed = self._written = self._last_durable = 0  # when, of commits and of all snapshots
         self.error = ""
+        self._refused = 0  # times in a row
 
     @property
     def damaged(self) -> list[Damage]:
@@ -54,8 +56,8 @@ class Ledger:
         return durable.state if durable is not None and durable.digest == self._digest else None
 
     def due(self, now: int, every: int) -> bool:
-        """Say whether a commit may be made now (`every` ns apart at least)."""
-        return now - self._committed >= every
+        """Say whether a commit may be made now: `every` ns apart at least, more while the disk refuses."""
+        return now - self._committed >= every * min(MAX_PATIENCE, 1 + self._refused)
 
     def stale(self, now: int) -> bool:
         """Say whether it is time to settle."""
@@ -86,6 +88,7 @@ class Ledger:
             evicted = self._journal.commit(blocks, self._serial + 1, copy, self._acked)
         except JournalError as error:
             self.error = str(error)
+            self._refused += 1
             self._failures.add()
             return False, None
         self._serial += 1
@@ -99,7 +102,7 @@ class Ledger:
         return self._journal.trim(limit, self._acked)
 
     def _count(self, now: int, decided: int) -> None:
-        self.error = ""
+        self.error, self._refused = "", 0
         self._commits.add()
         self._bytes.set(self._journal.bytes)
         if decided:

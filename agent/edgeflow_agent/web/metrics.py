@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 
-from edgeflow_agent.core import counters
+from edgeflow_agent.core import clock, counters
 from edgeflow_agent.core.board import labelled
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.counters import BUCKET, Sample
+from edgeflow_agent.core.logfile import pieces
 from edgeflow_agent.core.version import version
+from edgeflow_agent.store.readers import Unreadable
 from edgeflow_agent.web.local import AGENTD_SLOT, IO_SLOT, LINK_SLOT, Local
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -22,6 +25,8 @@ _SUM = "_sum"
 _PROCESSES = {"agentd": AGENTD_SLOT, "io": IO_SLOT, "link": LINK_SLOT}
 _HELP = {
     "build_info": "Version of the agent.",
+    "clock_synchronised": "1 while the wall clock is known to be right: by the kernel, or the relay.",
+    "clock_uncertainty_seconds": "How far the wall clock may be off, as far as that is known.",
     "commit_failures_total": "Commits the disk refused; the events wait in memory.",
     "commit_us": "From decision to durable in the journal, in microseconds.",
     "commits_total": "Synced transactions of the journal.",
@@ -31,16 +36,30 @@ _HELP = {
     "effects_dropped_total": "Effects not carried out, by reason.",
     "effects_files_removed_total": "Files of file outputs removed to make room for new rows.",
     "events_dropped_total": "Events given up because the disk refused them for too long.",
+    "events_evicted_total": "Events whose segments were removed to make room.",
+    "events_evicted_unacked_total": "Those among them that the relay did not have.",
+    "events_evicted_total": "Events removed from the journal to make room, those the relay has included.",
     "events_total": "Events decided.",
     "gaps_total": "Interruptions after which rows may be missing.",
     "heartbeat_age_seconds": "Time since a process's working loop last came round.",
     "http_requests_total": "Requests to the local endpoint.",
     "inferences_total": "Rows given to a model.",
     "input_accepted_total": "Messages accepted.",
+    "input_late_total": "Rows older than ones that came before them.",
     "input_messages_total": "Messages that arrived.",
     "input_rejected_total": "Messages rejected, by reason.",
     "input_rows_total": "Rows accepted.",
     "journal_bytes": "Bytes the journal takes.",
+    "journal_damaged_total": "Segments of the journal that could not be read and were set aside.",
+    "journal_first_event": "Sequence number of the oldest event in the journal, 0 for none.",
+    "journal_last_event": "Sequence number of the newest event in the journal, 0 for none.",
+    "journal_refused": "1 while the disk refuses the journal; its events wait in memory.",
+    "journal_segments": "Segments of the journal.",
+    "log_bytes": "Bytes the logs of all processes take.",
+    "log_lines_lost_total": "Log lines given up because the disk refused them.",
+    "log_lines_suppressed_total": "Log lines left out because one place told too much.",
+    "log_lines_total": "Log lines written, or meant to be.",
+    "journal_refused": "1 while the disk refuses the journal; events wait in memory.",
     "mqtt_connected": "1 while connected to the broker.",
     "mqtt_reconnects_total": "Connections to the broker made anew.",
     "mqtt_unrouted_total": "Messages that no input wanted.",
@@ -52,7 +71,16 @@ _HELP = {
     "rows_total": "Rows read.",
     "step_errors_total": "Rows a step could not handle.",
     "step_ns_total": "Time spent in a step, in nanoseconds.",
+    "step_over_budget_total": "Calls of a step that took longer than its latency budget.",
     "step_rows_total": "Rows a step was given.",
+    "storage_budget_bytes": "Bytes the agent may take on disk, all in all.",
+    "storage_bytes": "Bytes the agent takes on disk, or has set aside.",
+    "storage_free_bytes": "Bytes the disk has left.",
+    "storage_short": "1 while the disk has less left than should stay free.",
+    "storage_budget_bytes": "Bytes the agent may take, all in all.",
+    "storage_bytes": "Bytes all that the agent stores takes.",
+    "storage_free_bytes": "Bytes the file system of the store has left.",
+    "storage_short": "1 while the file system has less left than is to stay free.",
     "uplink_acked": "Newest sequence number the relay acknowledged.",
     "uplink_backlog": "Events journaled and not acknowledged by the relay.",
     "uplink_conflict": "Journals that hold less than the relay acknowledged; nothing is sent of them.",
@@ -76,6 +104,29 @@ def collect(local: Local) -> list[Sample]:
     return found
 
 
+def stored(local: Local) -> Iterator[Sample]:
+    """Yield what lies on the disk: the events of each journal, and the logs."""
+    for journal in local.journals:
+        label = {"pipeline": journal.pipeline}
+        try:
+            (first, last), segments = journal.bounds, journal.segments
+        except Unreadable as error:
+            local.journals.drop(error)
+            continue
+        yield Sample("journal_first_event", label, first)
+        yield Sample("journal_last_event", label, last)
+        yield Sample("journal_segments", label, segments)
+    yield Sample("log_bytes", {}, sum(each.allocated for each in pieces(Path(local.settings.data) / "logs")))
+
+
+def _clock(local: Local) -> tuple[Sample, dict[str, float]]:
+    """Return whether the wall clock is known to be right, and how far it may be off, if that is known."""
+    known = local.journals.timeline.clock(clock.now(), boottime_ns())
+    right = Sample("clock_synchronised", {}, int(known.quality in ("synchronised", "relay")))
+    name, uncertainty = f"{PREFIX}clock_uncertainty_seconds", known.uncertainty_ns
+    return right, {} if uncertainty is None else {name: uncertainty / 1e9}
+
+
 def heartbeats(local: Local) -> dict[str, float]:
     """Return the seconds since each process's loop last came round, of those that ever did."""
     now = boottime_ns()
@@ -88,8 +139,9 @@ def render(local: Local) -> str:
     ages = heartbeats(local).items()
     timed = {labelled(f"{PREFIX}heartbeat_age_seconds", process=name): age for name, age in ages}
     timed[f"{PREFIX}uptime_seconds"] = boottime_ns() / 1e9
-    found = [*collect(local), Sample("build_info", {"version": version()}, 1)]
-    return exposition(found) + gauges(timed)
+    right, uncertain = _clock(local)
+    found = [*collect(local), *stored(local), right, Sample("build_info", {"version": version()}, 1)]
+    return exposition(found) + gauges(timed | uncertain)
 
 
 def gauges(values: dict[str, float]) -> str:

@@ -10,7 +10,7 @@ from edgeflow_agent.core.counters import BUCKET, Sample, by_label, total
 from edgeflow_agent.core.messages import BrokerStatus, PipelineStatus
 from edgeflow_agent.core.version import version
 from edgeflow_agent.store.journal import JournalError
-from edgeflow_agent.web.local import IO_SLOT, LINK_SLOT, Local
+from edgeflow_agent.web.local import AGENTD_SLOT, IO_SLOT, LINK_SLOT, Local
 from edgeflow_agent.web.metrics import heartbeats
 from edgeflow_proto.event import wall_time
 
@@ -115,9 +115,16 @@ def readiness(local: Local) -> list[str]:
 
 
 def degraded(local: Local) -> list[str]:
-    """Return what is amiss outside of this device while all that is wanted of it runs."""
-    return [
+    """Return what is amiss while all that is wanted of the device runs."""
+    brokers = [
         f"broker {status.name} at {status.address}: not connected: {status.reason}"
         for status in local.brokers
         if not status.connected
     ]
+    refused = [
+        f"pipeline {status.name}: the disk refuses its journal; events wait in memory"
+        for status in local.pipelines.values()
+        if total(of_pipeline(local, status), "journal_refused")
+    ]
+    short = total(list(counters.samples(local.board, AGENTD_SLOT)), "storage_short")
+    return brokers + refused + (["the disk has less left than is to stay free"] if short else [])
