@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from edgeflow_proto.event import ROW_BITS, identity
-from edgeflow_proto.setup import Entry, Model, Setup, setup_from
+from edgeflow_proto.setup import TYPE, Entry, Model, Setup, setup_from
 
 Json = dict[str, Any]
 
@@ -96,6 +96,14 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
+def trace_from(data: Any) -> Trace:
+    """Read what `Trace.to_json` gave; raises ValueError."""
+    try:
+        return msgspec.convert(data, Trace, strict=False)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"not a trace: {error}") from None
+
+
 def trace(event: Json, told: Json | None, around: Iterable[Json], rows: Json | None = None) -> Trace:
     """Put a trace together.
 
@@ -154,6 +162,8 @@ def _span(first: int, last: int) -> Span:
 
 def _path(event: Json, setup: Setup) -> list[Step]:
     """Return what leads to the output, or for what EdgeFlow tells itself to the entry that it tells about."""
+    if event["type"] == TYPE:
+        return [_step(entry, setup) for entry in setup.entries]
     entries = {entry.name: entry for entry in setup.entries}
     about = event["data"].get("step") or event["data"].get("input")
     end = event["output"] if not event["type"].startswith("edgeflow.") else about

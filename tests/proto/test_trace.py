@@ -57,7 +57,7 @@ def test_what_the_agent_tells_of_a_step_or_input_leads_to_that() -> None:
     start, gap, failed = journal(told(), lost(1), lost(2, "step.failed", step="features", error="ValueError"))
     assert [step.name for step in trace(gap, start, []).path] == ["accel"]
     assert [step.name for step in trace(failed, start, []).path] == ["accel", "window", "features"]
-    assert trace(start, start, []).path == []
+    assert len(trace(start, start, []).path) == 9
 
 
 def test_rows_of_two_rings_have_no_count() -> None:

@@ -20,18 +20,21 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    _console().print(table)
+    console().print(table)
 
 
 def facts(*pairs: tuple[str, str]) -> None:
     """Print names with what is to be said of each."""
     width = max(len(name) for name, _ in pairs)
     for name, text in pairs:
-        _console().print(f"{name:<{width}}  {text}", soft_wrap=True)
+        console().print(f"{name:<{width}}  {text}", soft_wrap=True)
 
 
-def _console() -> Console:
-    """Colour and width fit a terminal; a pipe gets whole lines."""
+def console() -> Console:
+    """Return standard output for what people read.
+
+    Colour and width fit a terminal; a pipe gets whole lines.
+    """
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 1000

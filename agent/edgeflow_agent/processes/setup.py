@@ -46,7 +46,7 @@ def setup_of(bundle: Bundle, start: messages.StartWorker, models: Models) -> set
     functions = {name: file.digest for name, file in bundle.manifest.files.items() if name.endswith(".py")}
     document, _ = load((bundle.folder / PIPELINE_FILE).read_bytes(), PIPELINE_FILE)
     return setup.Setup(
-        digest=start.digest, boot_id=clock.boot_id(), params=bundle.graph.params,
+        digest=start.digest, boot_id=clock.boot_id(), params=setup.plain(bundle.graph.params),
         entries=setup.entries(bundle.graph, document.data if document else None),
         versions=_versions(bundle, functions), models=dict(_models(bundle, models)), functions=functions,
         generations={ring.input: ring.generation for ring in start.rings},

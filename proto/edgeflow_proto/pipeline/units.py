@@ -145,7 +145,8 @@ def _unexpected(value: Any, expected: str) -> ValueError:
 def spelled(value: Duration | Frequency | Size | Extent) -> str:
     """Return a quantity as files write it, in its largest unit that leaves a whole number, if one does."""
     if isinstance(value, Extent):
-        return f"{value.rows} rows" if value.rows is not None else spelled(Duration(value.ns or 0))
+        rows = f"{value.rows} {'row' if value.rows == 1 else 'rows'}"
+        return spelled(Duration(value.ns)) if value.ns is not None else rows
     if isinstance(value, Frequency):
         unit = next((unit for unit in reversed(_FREQUENCY) if value >= _FREQUENCY[unit]), "mHz")
         return f"{value / _FREQUENCY[unit]:.12g} {unit}"

@@ -1,0 +1,103 @@
+"""A trace in words: sections of rows of text, which pages and the command line show each in their way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from edgeflow_proto.setup import TYPE
+from edgeflow_proto.trace import Json, Span, Step, Trace
+
+
+class Section(NamedTuple):
+    """Something to show: rows of the same number of texts, and what else is to be said."""
+
+    title: str
+    rows: Sequence[tuple[str, ...]]
+    words: str = ""
+
+
+def sections(trace: Trace) -> list[Section]:
+    """Return what there is to show of a trace, the event first."""
+    lost = [(other["time"], other["type"], pairs(other["data"])) for other in trace.lost]
+    found = [
+        Section("Event", [*_event(trace.event)]),
+        Section("Pipeline", [*_pipeline(trace)], trace.missing),
+        Section("Rows behind it", [*_rows(trace)], "" if trace.spans else "It came from no rows."),
+        Section("Path", [_station(step) for step in trace.path]),
+        Section("Files", [*_files(trace)]),
+        Section("Versions", [*trace.versions.items()]),
+        Section("Lost nearby", lost, "" if lost else "Nothing."),
+    ]
+    return [section for section in found if section.rows or section.words]
+
+
+def pairs(data: Json) -> str:
+    """Return named values in a line, those that hold nothing left out."""
+    return " ".join(f"{name}={value(each)}" for name, each in data.items() if each not in ({}, [], ()))
+
+
+def value(each: Any) -> str:
+    """Return a text as it is, a number to as many places as a float32 has, anything else as JSON."""
+    if isinstance(each, str):
+        return each
+    return f"{each:.7g}" if isinstance(each, float) else msgspec.json.encode(each).decode()
+
+
+def _event(event: Json) -> Iterator[tuple[str, str]]:
+    yield "type", f"{event['type']} ({event['severity']})"
+    if "subject" in event:
+        yield "subject", event["subject"]
+    yield "time", f"{event['time']}, clock {event['clockquality']}{_uncertainty(event)}"
+    yield "id", event["id"]
+    if event["type"] != TYPE:  # what a set-up tells is shown in the other sections
+        yield from ((name, value(each)) for name, each in event["data"].items())
+
+
+def _uncertainty(event: Json) -> str:
+    ns = event.get("timeuncertaintyns")
+    return "" if ns is None else f" ± {int(ns) / 1e9:.3g} s"
+
+
+def _pipeline(trace: Trace) -> Iterator[tuple[str, str]]:
+    yield "name", trace.pipeline
+    yield "device", trace.device
+    if trace.digest:
+        yield "digest", trace.digest
+    yield from ((f"parameter {name}", value(each)) for name, each in trace.params.items())
+    yield from ((f"setting {name}", value(each)) for name, each in trace.settings.items())
+    if trace.told is not None:
+        yield "set up", f"{trace.told.time}, told by {trace.told.id}"
+
+
+def _rows(trace: Trace) -> Iterator[tuple[str, ...]]:
+    for name, span in trace.spans.items():
+        yield name, span_words(span), ", ".join(trace.columns.get(name, ()))
+
+
+def span_words(span: Span) -> str:
+    """Return which rows a span has."""
+    if span.began is not None:
+        return f"row {span.first} of ring {span.began} to row {span.last} of ring {span.generation}"
+    count = f"{span.count:,} {'row' if span.count == 1 else 'rows'}"
+    return f"{count}: {span.first} to {span.last} of ring {span.generation}"
+
+
+def _station(step: Step) -> tuple[str, ...]:
+    source = f"from {', '.join(step.sources.values())}" if step.sources else ""
+    options = f"({step.omitted:,} bytes of options are not told)" if step.omitted else pairs(step.options)
+    named = f" [{pairs({f'${name}': each for name, each in step.params.items()})}]" if step.params else ""
+    return step.name, step.kind, source, options + named
+
+
+def _files(trace: Trace) -> Iterator[tuple[str, ...]]:
+    models = {step.name: step.model for step in trace.path if step.model is not None}
+    for step, digest in trace.models.items():
+        model = models.get(step)
+        file, by = (model.file, f", executed by {model.provider}") if model else ("model", "")
+        yield file, digest, f"model of {step}{by}"
+    used = {step.function[0]: step.name for step in trace.path if step.function is not None}
+    for file, digest in trace.functions.items():
+        yield file, digest, f"function of {used[file]}" if file in used else ""

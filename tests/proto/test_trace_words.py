@@ -1,0 +1,44 @@
+"""What pages and the command line show of a trace."""
+
+from __future__ import annotations
+
+from edgeflow_proto.event import ROW_BITS
+from edgeflow_proto.trace import trace
+from edgeflow_proto.trace_words import sections
+from tests.support.traced import decided, journal, lost, told
+
+
+def shown(*arguments: object) -> dict[str, tuple[list[tuple[str, ...]], str]]:
+    """Return rows and words of each section by its title."""
+    found = sections(trace(*arguments))  # type: ignore[arg-type]
+    return {section.title: ([*section.rows], section.words) for section in found}
+
+
+def test_all_of_a_trace_is_said() -> None:
+    start, event, gap = journal(told(), decided(), lost(2))
+    found = shown(event, start, [gap])
+    titles = ["Event", "Pipeline", "Rows behind it", "Path", "Files", "Versions", "Lost nearby"]
+    assert [*found] == titles
+    assert ("score", "0.95") in found["Event"][0]
+    assert ("parameter limit", "0.9") in found["Pipeline"][0]
+    assert found["Rows behind it"][0] == [("accel", "256 rows: 768 to 1023 of ring 3", "x, y, z")]
+    alarm = (
+        "alarm",
+        "threshold",
+        "from score",
+        "above=0.9 for=1 row column=score on_error=drop [$limit=0.9]",
+    )
+    assert alarm in found["Path"][0]
+    assert ("bearing.onnx", "e" * 64, "model of score, executed by cpu") in found["Files"][0]
+    assert found["Lost nearby"][0] == [(gap["time"], "edgeflow.gap", "input=accel reason=broker")]
+
+
+def test_what_is_not_known_and_what_there_is_none_of_is_said_too() -> None:
+    start, event = journal(told(), decided())
+    assert "not stored" in shown(event, None, [])["Pipeline"][1]
+    assert shown(event, start, [])["Lost nearby"] == ([], "Nothing.")
+    assert shown(start, start, [])["Rows behind it"] == ([], "It came from no rows.")
+    event |= {"timeuncertaintyns": "1500000000", "inputspan": f"heat:{(2 << ROW_BITS) + 1}-{3 << ROW_BITS}"}
+    found = shown(event, start, [])
+    assert ("time", f"{event['time']}, clock synchronised ± 1.5 s") in found["Event"][0]
+    assert found["Rows behind it"][0] == [("heat", "row 1 of ring 2 to row 0 of ring 3", "degrees")]
