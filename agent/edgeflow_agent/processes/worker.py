@@ -156,6 +156,7 @@ class Worker:
 
     def _resume(self) -> None:
         for damage in self._ledger.damaged:
+            self._slot.counter("journal_damaged_total").add()
             self._tell("gap", "error", damage.data, clock.boottime_ns())
         saved = self._ledger.resume()
         durable = None if saved is not None else self._ledger.restored()
@@ -369,6 +370,7 @@ class Worker:
         if evicted is not None:
             self._slot.counter("events_evicted_total").add(evicted.last - evicted.first + 1)
         if evicted is not None and evicted.lost:
+            self._slot.counter("events_evicted_unacked_total").add(evicted.lost)
             self._tell("gap", "error", evicted.data, clock.boottime_ns())
 
     def _blocks(self) -> Iterator[Block]:

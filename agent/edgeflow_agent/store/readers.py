@@ -52,6 +52,11 @@ class OpenJournal:
         except lmdb.Error as error:
             raise Unreadable(self, error) from error
 
+    @property
+    def segments(self) -> int:
+        """How many segments it has."""
+        return len(self._paths())
+
     def read(self, after: int, limit_bytes: int = 1 << 20) -> list[tuple[int, int, bytes]]:
         """Return blocks ``(first, count, CBOR)`` with events above `after`, as JournalReader does."""
         try:
@@ -61,11 +66,14 @@ class OpenJournal:
 
     def begun(self, sequence: int) -> int:
         """Return the number of the first event of the segment that an event is in, 0 when there is none."""
+        starts = [segment.number(path) for path in self._paths()]
+        return max((start for start in starts if start <= sequence), default=0)
+
+    def _paths(self) -> list[Path]:
         try:
-            starts = [segment.number(path) for path in segment.names(self._path)]
+            return segment.names(self._path)
         except OSError as error:
             raise Unreadable(self, error) from error
-        return max((start for start in starts if start <= sequence), default=0)
 
     def close(self) -> None:
         """Close it; no call may follow."""

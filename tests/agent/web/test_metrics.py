@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,12 +14,14 @@ from edgeflow_agent.core import counters, shm
 from edgeflow_agent.core.board import Board, Histogram, labelled
 from edgeflow_agent.core.counters import Sample
 from edgeflow_agent.web import metrics
+from tests.agent.web.harness import AgentdStandIn, block
 
 _LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\[\\"n])*"'
 _SAMPLE = re.compile(
     rf"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? (-?[0-9.]+(?:e[+-]?\d+)?)"
 )
 _HELP = re.compile(r"# HELP ([a-z_]+) [^\n]+")
+_HELP_LINE = re.compile(r"# HELP ([a-z_]+) ([^\n]+)")
 _TYPE = re.compile(r"# TYPE ([a-z_]+) (counter|gauge|histogram)")
 
 
@@ -114,3 +117,22 @@ def test_a_pipelines_counters_come_from_its_worker_and_from_io() -> None:
     ]
     found = counters.plain(counters.of_pipeline(own, shared, "a"))
     assert found == {'rows_total{input="x"}': 3, 'input_rows_total{input="x"}': 9}
+
+
+@pytest.mark.system
+def test_what_lies_on_the_disk_is_told_and_every_number_is_explained(link: AgentdStandIn) -> None:
+    link.commit("watch", block(5), block(3, 5))
+    link.commit("_agent", block(1))
+    (link.store / "logs").mkdir(exist_ok=True)
+    (link.store / "logs" / "io.1.jsonl").write_bytes(bytes(5000))
+    link.http.get("/api/v1/events")  # it looks for new journals then
+    text = link.http.get("/metrics").text
+    found = parse(text)
+    assert found["edgeflow_journal_first_event"]['edgeflow_journal_first_event{pipeline="watch"}'] == 1
+    assert found["edgeflow_journal_last_event"]['edgeflow_journal_last_event{pipeline="watch"}'] == 8
+    assert found["edgeflow_journal_segments"]['edgeflow_journal_segments{pipeline="_agent"}'] == 1
+    assert found["edgeflow_log_bytes"]["edgeflow_log_bytes"] >= 8192
+    assert found["edgeflow_clock_synchronised"]["edgeflow_clock_synchronised"] in (0, 1)
+    assert set(found["edgeflow_log_lines_lost_total"]) == {'edgeflow_log_lines_lost_total{process="link"}'}
+    plain = {name: name.removeprefix("edgeflow_").replace("_", " ") + "." for name in found}
+    assert not [name for name, words in _HELP_LINE.findall(text) if words == plain[name]]
