@@ -57,12 +57,11 @@ def await_size(file: Path, size: int) -> None:
 
 def cut(folder: Path, before: bytes, records: list[log.Record], cuts: list[Cut]) -> tuple[Broken, bytes]:
     """Return what was broken by each cut, and the disk that one of them left."""
-    image, broken, left = folder / "cut", {}, before
+    broken, left = {}, before
     chosen = random.Random(len(records)).choice(cuts)
     for each, content in images(before, records, cuts):
-        image.write_bytes(content)
         left = bytes(content) if each == chosen else left
-        with mounts.mounted(image, folder / "mnt", "loop") as path:
+        with mounts.left(content, folder) as path:
             broken[each] = oracle.broken(path / "journal", oracle.promised(records, each.at))
     return {each: what for each, what in broken.items() if what}, left
 

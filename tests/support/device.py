@@ -40,6 +40,7 @@ class Device:
         self.config = folder / "device.yaml"
         self.config.write_text(json.dumps(document))
         self.process: subprocess.Popen[bytes] | None = None
+        self.prefix: list[str] = []  # command that runs the agent's
 
     @property
     def log(self) -> str:
@@ -47,7 +48,8 @@ class Device:
 
     def start(self) -> Device:
         (self.store / "run" / "link.json").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "edgeflow_tools.cli", "agent", "--config", str(self.config)]
+        agent = [sys.executable, "-m", "edgeflow_tools.cli", "agent", "--config", str(self.config)]
+        command = [*self.prefix, *agent]
         with (self.folder / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         eventually(lambda: self.text("/healthz"), "the device's endpoint answers")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 from tests.support.processes import end, eventually
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PROGRAMS = {"losetup": "mount", "mount": "mount", "umount": "mount", "mke2fs": "e2fsprogs"}
+PROGRAMS = {"losetup": "mount", "mount": "mount", "mke2fs": "e2fsprogs", "unshare": "util-linux"}
 PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 
@@ -43,6 +45,11 @@ def tool(*command: str) -> str:
     return done.stdout.strip()
 
 
+def unmount(folder: Path) -> None:
+    """Unmount; the kernel may take a moment to let go of what the last process there had open."""
+    eventually(lambda: not tool("umount", str(folder)), f"{folder} is unmounted", 20)
+
+
 def empty_ext4(folder: Path, size: int) -> bytes:
     """Return `size` bytes with an empty ext4 as an SD card has it: blocks of 4 KiB, and a journal."""
     image = folder / "empty"
@@ -54,13 +61,22 @@ def empty_ext4(folder: Path, size: int) -> bytes:
 
 @contextlib.contextmanager
 def mounted(source: Path, folder: Path, *options: str) -> Iterator[Path]:
-    """Mount an image or a device; ext4 replays its own journal first. Raises OSError when it cannot."""
+    """Mount an ext4 in a file or on a device."""
     folder.mkdir(exist_ok=True)
     tool("mount", "-t", "ext4", "-o", ",".join(("noatime", *options)), str(source), str(folder))
     try:
         yield folder
     finally:
-        tool("umount", str(folder))
+        unmount(folder)
+
+
+@contextlib.contextmanager
+def left(content: bytes, folder: Path) -> Iterator[Path]:
+    """Mount what is left of a disk; ext4 replays its own journal first. Raises OSError when it cannot."""
+    image = folder / "left"
+    image.write_bytes(content)
+    with mounted(image, folder / "mnt", "loop") as path:
+        yield path
 
 
 @contextlib.contextmanager
@@ -71,7 +87,7 @@ def memory(folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        tool("umount", str(folder))
+        unmount(folder)
 
 
 @dataclass(frozen=True)
@@ -99,9 +115,16 @@ def recorded(folder: Path, before: bytes) -> Iterator[Recorded]:
         with _loop(fuse / "disk") as device, mounted(device, folder / "mnt") as path:
             yield Recorded(before, log, fuse / "told", path, process)
     finally:
-        with contextlib.suppress(OSError):
-            tool("umount", str(fuse))
+        unmount(fuse)
         end(process)
+
+
+def other_boot(folder: Path) -> list[str]:
+    """Return the command that runs another as after a reboot: the kernel's boot id is a new one for it."""
+    boot = folder / "boot_id"
+    boot.write_text(f"{uuid.uuid4()}\n")
+    bind = f'mount --bind {shlex.quote(str(boot))} /proc/sys/kernel/random/boot_id && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", bind, "sh"]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from edgeflow_agent.store.journal import JournalError, JournalReader
-from tests.support.power.told import Read, teller
+from tests.support.power.told import Read, tell
 
 PAUSE_S = 0.001
 
@@ -24,12 +24,11 @@ def opened(path: Path) -> JournalReader:
 
 
 def main() -> None:
-    reader, tell = opened(Path(sys.argv[1])), teller(Path(sys.argv[2]))
-    last = 0
+    reader, told, last = opened(Path(sys.argv[1])), Path(sys.argv[2]), 0
     while True:
         for first, count, _ in reader.read(last):
             last = first + count - 1
-            tell(Read(last))
+            tell(told, Read(last))
         time.sleep(PAUSE_S)
 
 

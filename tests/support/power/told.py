@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -24,11 +23,18 @@ class Read(msgspec.Struct, frozen=True, tag=True):
     last: int
 
 
-Message = Committed | Read
+class Given(msgspec.Struct, frozen=True, tag=True):
+    """Told by who asks an agent and its relay: the newest event of each pipeline, and the pipeline taken."""
+
+    last: dict[str, int]
+    digest: str
+
+
+Message = Committed | Read | Given
 decode = msgspec.json.Decoder(Message).decode
 
 
-def teller(path: Path) -> Callable[[Message], object]:
-    """Return what writes to the file whose content goes into the disk's log."""
-    file = path.open("wb", buffering=0)
-    return lambda message: file.write(msgspec.json.encode(message))
+def tell(told: Path, message: Message) -> None:
+    """Write to the file of which each write goes into the disk's log."""
+    with told.open("wb", buffering=0) as file:
+        file.write(msgspec.json.encode(message))

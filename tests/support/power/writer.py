@@ -7,28 +7,28 @@ that makes a commit valid is not). Everything about an event follows from its nu
 
 from __future__ import annotations
 
-import functools
 import math
 import random
 import struct
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import lmdb
 
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.journal import MIN_BYTES, Durable, Journal
+from edgeflow_agent.store.journal import Durable, Journal
 from edgeflow_proto.event import Block, Clock, Column
-from tests.support.power.told import Committed, teller
+from tests.support.power.told import Committed, tell
 
-MAX_BYTES = MIN_BYTES  # the smallest journal there is: segments turn over and go as often as can be
+MAX_BYTES = 4 << 20  # of the journal: segments turn over and go all the time
 STATE_BYTES = 9000
 COPY_EVERY = 8  # commits
 _WIDTH = 40  # bytes of an event besides its time
 
 
-class Tell(Protocol):
+class Say(Protocol):
     """Where a writer says what it has committed."""
 
     def __call__(self, message: Committed, /) -> object: ...
@@ -66,10 +66,10 @@ def copied_at(copy: Durable | None) -> int:
     return serial
 
 
-def write(path: Path, journal: Journal, tell: Tell, commits: float = math.inf) -> None:
+def write(path: Path, journal: Journal, say: Say, commits: float = math.inf) -> None:
     """Tell what is in the journal at `path`, then commit, and tell after each commit."""
     first, copied = segment.number(segment.names(path)[0]), copied_at(journal.durable)
-    tell(Committed(journal.id, first, journal.next, journal.serial, copied))
+    say(Committed(journal.id, first, journal.next, journal.serial, copied))
     end = journal.serial + commits
     while journal.serial < end:
         serial = journal.serial + 1
@@ -77,14 +77,14 @@ def write(path: Path, journal: Journal, tell: Tell, commits: float = math.inf) -
         evicted = journal.commit(blocks(journal.next), serial, copy)
         first = first if evicted is None else evicted.last + 1
         copied = copied if copy is None else serial
-        tell(Committed(journal.id, first, journal.next, serial, copied))
+        say(Committed(journal.id, first, journal.next, serial, copied))
 
 
 def main() -> None:
     path, told, *unsynced = sys.argv[1:]
     for promise in unsynced:
-        segment.lmdb.open = functools.partial(lmdb.open, **{promise: False})
-    write(Path(path), Journal(Path(path), MAX_BYTES), teller(Path(told)))
+        segment.lmdb.open = partial(lmdb.open, **{promise: False})
+    write(Path(path), Journal(Path(path), MAX_BYTES), partial(tell, Path(told)))
 
 
 if __name__ == "__main__":
