@@ -59,6 +59,17 @@ def test_an_event_that_is_not_stored_and_one_that_two_devices_have_are_told(rela
     assert asked(relay, "m1-2", "?device=dev-5")[1]["device"] == "dev-5"
 
 
+def test_the_list_of_events_leads_to_a_page_that_explains_one(relay: Relay) -> None:
+    fill(relay, "dev-6", "n1", told(), decided())
+    link = "/events/n1-2?device=dev-6"
+    assert f'<a href="{link}">watch.raised</a>' in relay.request("GET", "/")[1].decode()
+    status, page = relay.request("GET", link)
+    assert status == 200
+    assert "<td>256 rows: 768 to 1023 of ring 3</td>" in page.decode()
+    assert 'href="/api/v1/events/n1-2/trace?device=dev-6"' in page.decode()
+    assert relay.request("GET", "/events/n1-9")[0] == 404
+
+
 def test_set_ups_and_losses_are_found_by_an_index_that_other_events_are_not_in(tmp_path: Path) -> None:
     engine = make_engine(tmp_path / "relay.db")
     migrate(engine)

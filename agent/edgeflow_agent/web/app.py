@@ -85,6 +85,7 @@ def make_app(local: Local, staging: Path) -> Starlette:
     one = "/api/v1/pipelines/{name}"
     routes = [
         Route("/", status.page),
+        Route("/events/{id}", events.page),
         Route("/healthz", status.healthz),
         Route("/readyz", status.readyz),
         Route("/metrics", status.metrics),

@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from edgeflow_agent.store.journal import JournalError
-from edgeflow_agent.web import feed, traces
+from edgeflow_agent.web import feed, page, traces
 from edgeflow_agent.web.local import Local
 from edgeflow_proto.event import CONTENT_TYPE, Event, identity
+from edgeflow_proto.trace import Trace
 
 EVENT_STREAM = "text/event-stream"
 MAX_LIMIT = 1000
@@ -42,11 +44,11 @@ class Events:
         if EVENT_STREAM in request.headers.get("accept", ""):
             return self._stream(query, start)
         self._local.look()
-        page = feed.page(self._local.journals, start or {}, query)
+        found = feed.page(self._local.journals, start or {}, query)
         body = {
-            "events": [event.to_json() for event, _ in page.events],
-            "next": feed.encode(page.positions),
-            "more": page.more,
+            "events": [event.to_json() for event, _ in found.events],
+            "next": feed.encode(found.positions),
+            "more": found.more,
         }
         return Response(msgspec.json.encode(body), media_type="application/json")
 
@@ -79,15 +81,15 @@ class Events:
             yield f"retry: 1000\nid: {feed.encode(positions)}\n\n".encode()
             said = clock()
             while not local.stopping:
-                page = feed.page(local.journals, positions, query)
-                positions = page.positions
-                if page.events:  # sending them takes as long as the reader likes: look again before waiting
-                    yield b"".join(_message(event, cursor) for event, cursor in page.events)
+                found = feed.page(local.journals, positions, query)
+                positions = found.positions
+                if found.events:  # sending them takes as long as the reader likes: look again before waiting
+                    yield b"".join(_message(event, cursor) for event, cursor in found.events)
                     said = clock()
                 elif clock() - said >= _IDLE_S:
                     yield b":\n\n"  # tells both ends that the other is there
                     said = clock()
-                elif page.more:
+                elif found.more:
                     await asyncio.sleep(0)  # nothing of it was asked for; others want to be served meanwhile
                 else:
                     await local.commits.wait(_IDLE_S)
@@ -108,14 +110,22 @@ class Events:
 
     async def trace(self, request: Request) -> Response:
         """Return what explains an event: its set-up, the path to it, its rows, and what was lost nearby."""
+        return Response(msgspec.json.encode(self._traced(request).to_json()), media_type="application/json")
+
+    async def page(self, request: Request) -> Response:
+        """Return the page that explains an event."""
+        headers = {"content-security-policy": page.content_security_policy()}
+        return HTMLResponse(page.render_trace(self._local, self._traced(request)), headers=headers)
+
+    def _traced(self, request: Request) -> Trace:
         try:
             self._local.look()
             found = traces.find(self._local.journals, self._local.settings.device, request.path_params["id"])
         except (ValueError, JournalError) as error:
-            return JSONResponse({"error": str(error)}, 404)
+            raise HTTPException(404, str(error)) from None
         if found is None:
-            return JSONResponse({"error": "no such event on this device"}, 404)
-        return Response(msgspec.json.encode(found.to_json()), media_type="application/json")
+            raise HTTPException(404, "no such event on this device")
+        return found
 
 
 def _message(event: Event, cursor: str) -> bytes:

@@ -19,7 +19,9 @@ from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.messages import PipelineStatus
 from edgeflow_agent.web import feed, status
 from edgeflow_agent.web.local import Local
+from edgeflow_proto import trace_page
 from edgeflow_proto.event import Event
+from edgeflow_proto.trace import Trace
 
 Fragments = dict[str, str]
 RECENT = 12
@@ -47,21 +49,36 @@ def _sha256(text: str) -> str:
 
 def render(local: Local) -> str:
     """Return the whole page."""
-    name = escape(local.settings.device)
     content = fragments(local)
     cards = "".join(_card(pipeline, content) for pipeline in _pipelines(local))
-    return (
-        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{name} · EdgeFlow</title>"
-        '<meta name=viewport content="width=device-width, initial-scale=1"><link rel=icon href="data:,">'
-        f"<style>{_asset('page.css')}</style></head><body>"
-        f"<header><h1>{name}</h1><p>EdgeFlow · fleet {escape(local.settings.fleet)}</p></header><main>"
+    main = (
         f"{_section('device', content)}{_section('relay', content)}"
         f"{cards or '<section><p class=quiet>No pipeline runs here yet.</p></section>'}"
-        f"{_section('recent', content)}</main>"
-        "<footer><a href=/metrics>metrics</a> <a href=/api/v1/device>device</a> "
+        f"{_section('recent', content)}"
+    )
+    foot = (
+        "<a href=/metrics>metrics</a> <a href=/api/v1/device>device</a> "
         "<a href=/api/v1/pipelines>pipelines</a> <a href=/api/v1/events>events</a>"
-        "<span id=live class=quiet>not live</span></footer>"
-        f"<script>{_asset('page.js')}</script></body></html>"
+        "<span id=live class=quiet>not live</span>"
+    )
+    name = local.settings.device
+    return _document(local, name, main, foot) + f"<script>{_asset('page.js')}</script></body></html>"
+
+
+def render_trace(local: Local, trace: Trace) -> str:
+    """Return the page that explains an event."""
+    raw = f'<a href="/api/v1/events/{escape(trace.event["id"])}/trace">JSON</a>'
+    heading, content = trace_page.title(trace), trace_page.body(trace)
+    return _document(local, heading, content, f"<a href=/>device</a> {raw}") + "</body></html>"
+
+
+def _document(local: Local, title: str, main: str, foot: str) -> str:
+    return (
+        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)} · EdgeFlow</title>"
+        '<meta name=viewport content="width=device-width, initial-scale=1"><link rel=icon href="data:,">'
+        f"<style>{_asset('page.css')}</style></head><body>"
+        f"<header><h1>{escape(title)}</h1><p>EdgeFlow · fleet {escape(local.settings.fleet)}</p></header>"
+        f"<main>{main}</main><footer>{foot}</footer>"
     )
 
 
@@ -144,8 +161,10 @@ def _recent(local: Local) -> str:
 
 def _row(event: Event) -> str:
     data = " ".join(f"{name}={_value(value)}" for name, value in event.data.items())
-    cells = (event.time[:19].replace("T", " "), event.pipeline, event.type, event.subject or "", data[:160])
-    inner = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    cells = [event.time[:19].replace("T", " "), event.pipeline, event.type, event.subject or "", data[:160]]
+    cells = [*map(escape, cells)]
+    cells[2] = f'<a href="/events/{escape(event.id)}">{cells[2]}</a>'
+    inner = "".join(f"<td>{cell}</td>" for cell in cells)
     return f'<tr class="{escape(event.severity)}">{inner}</tr>'
 
 

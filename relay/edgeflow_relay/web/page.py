@@ -13,13 +13,16 @@ from functools import cache, partial
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from edgeflow_proto import trace_page
 from edgeflow_relay.api.common import EVENT_STREAM, Refusal, Relay, relay_of
+from edgeflow_relay.api.events import traced
 from edgeflow_relay.store import bundles, events, wishes
 from edgeflow_relay.store.bundles import Version
 from edgeflow_relay.store.devices import Known, Pipeline
@@ -57,17 +60,31 @@ async def index(request: Request) -> Response:
     """Return the page."""
     relay = relay_of(request)
     content = await fragments(relay)
-    fleet = escape(relay.settings.fleet)
-    sections = "".join(f'<section id="{name}">{content[name]}</section>' for name in _SECTIONS)
+    main = "".join(f'<section id="{name}">{content[name]}</section>' for name in _SECTIONS)
+    foot = (
+        "<a href=/metrics>metrics</a> <a href=/api/v1/devices>devices</a> "
+        "<a href=/api/v1/pipelines>pipelines</a> <a href=/api/v1/events>events</a>"
+        "<span id=live class=quiet>not live</span>"
+    )
+    return _document(relay.settings.fleet, main, foot, f"<script>{_asset('page.js')}</script>")
+
+
+async def event(request: Request) -> Response:
+    """Return the page that explains an event."""
+    trace = await traced(request)
+    query = f"?{escape(request.url.query)}" if request.url.query else ""
+    raw = f'<a href="/api/v1/events/{escape(trace.event["id"])}/trace{query}">JSON</a>'
+    return _document(trace_page.title(trace), trace_page.body(trace), f"<a href=/>relay</a> {raw}")
+
+
+def _document(title: str, main: str, foot: str, script: str = "") -> Response:
+    title = escape(title)
     html = (
-        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{fleet} · EdgeFlow relay</title>"
+        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{title} · EdgeFlow relay</title>"
         '<meta name=viewport content="width=device-width, initial-scale=1"><link rel=icon href="data:,">'
         f"<style>{_asset('page.css')}</style></head><body>"
-        f"<header><h1>{fleet}</h1><p>EdgeFlow relay</p></header><main>{sections}</main>"
-        "<footer><a href=/metrics>metrics</a> <a href=/api/v1/devices>devices</a> "
-        "<a href=/api/v1/pipelines>pipelines</a> <a href=/api/v1/events>events</a>"
-        "<span id=live class=quiet>not live</span></footer>"
-        f"<script>{_asset('page.js')}</script></body></html>"
+        f"<header><h1>{title}</h1><p>EdgeFlow relay</p></header><main>{main}</main>"
+        f"<footer>{foot}</footer>{script}</body></html>"
     )
     return HTMLResponse(html, headers={"content-security-policy": content_security_policy()})
 
@@ -239,11 +256,13 @@ def _recent(rows: list[tuple[int, str]]) -> str:
 def _event(event: dict[str, Any]) -> str:
     _, _, device, _, pipeline = event["source"].split("/", 4)
     data = msgspec.json.encode(event["data"]).decode()
-    cells = (event["time"][:19].replace("T", " "), device, pipeline, event["type"], event.get("subject", ""))
-    inner = "".join(f"<td>{escape(cell)}</td>" for cell in (*cells, data[:160]))
+    time = event["time"][:19].replace("T", " ")
+    cells = [*map(escape, (time, device, pipeline, event["type"], event.get("subject", ""), data[:160]))]
+    cells[3] = f'<a href="/events/{escape(event["id"])}?device={quote(device)}">{cells[3]}</a>'
+    inner = "".join(f"<td>{cell}</td>" for cell in cells)
     return f'<tr class="{escape(event["severity"])}">{inner}</tr>'
 
 
 def routes() -> list[Route]:
     """Return the page's routes."""
-    return [Route("/", index), Route("/api/v1/status/stream", Pages().stream)]
+    return [Route("/", index), Route("/events/{id}", event), Route("/api/v1/status/stream", Pages().stream)]

@@ -57,3 +57,16 @@ def test_an_event_that_is_not_here_and_a_set_up_that_is_gone_are_told(link: Agen
     assert "not stored" in found["missing"]
     assert found["path"] == []
     assert found["models"] == {"score": "e" * 64}
+
+
+def test_the_list_of_events_leads_to_a_page_that_explains_one(link: AgentdStandIn) -> None:
+    journal = link.commit("watch", told(), decided(), lost(2, input="<b>accel</b>", reason="broker"))
+    link.http.get("/api/v1/events")
+    assert f'<a href="/events/{journal.id}-2">watch.raised</a>' in link.http.get("/").text
+    page = link.http.get(f"/events/{journal.id}-2")
+    assert page.headers["content-security-policy"] == link.http.get("/").headers["content-security-policy"]
+    assert "<td>256 rows: 768 to 1023 of ring 3</td>" in page.text
+    assert "&lt;b&gt;accel&lt;/b&gt;" in page.text
+    assert "<script" not in page.text
+    assert f'href="/api/v1/events/{journal.id}-2/trace"' in page.text
+    assert link.http.get("/events/other-1").status_code == 404
