@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import msgspec
 
-from edgeflow_proto.timeline import Boot
+from edgeflow_proto.timeline import Boot, Timeline
 
 log = logging.getLogger("edgeflow.agentd")
 FORMAT = 1
@@ -129,8 +130,8 @@ class State:
 
     def boots(self) -> list[Boot]:
         """Return the boots that are remembered, oldest first."""
-        with self._env.begin() as txn, txn.cursor(self._boots) as cursor:
-            return [msgspec.msgpack.decode(value, type=Boot) for _, value in cursor]
+        with self._env.begin() as txn:
+            return _boots(txn, self._boots)
 
     def keep_boot(self, boot: Boot) -> None:
         """Remember a boot: the newest one as it is by now, or a new one behind it."""
@@ -148,3 +149,22 @@ class State:
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+
+def timeline(path: Path) -> Timeline:
+    """Return what is known of the clock in a store that may be another process's or a copy; it only reads.
+
+    Where there is no state, or it may not be read, nothing is known.
+    """
+    try:
+        with lmdb.open(str(path), readonly=True, create=False, max_dbs=1) as env:
+            boots = env.open_db(b"boots", create=False)
+            with env.begin() as txn:
+                return Timeline(_boots(txn, boots))
+    except (lmdb.Error, msgspec.MsgspecError):
+        return Timeline()
+
+
+def _boots(txn: lmdb.Transaction, boots: Any) -> list[Boot]:
+    with txn.cursor(boots) as cursor:
+        return [msgspec.msgpack.decode(value, type=Boot) for _, value in cursor]

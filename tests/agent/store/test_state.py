@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import lmdb
+import msgspec
 import pytest
 
-from edgeflow_agent.store.state import Alive, Deployment, OfferRecord, State, StateError
+from edgeflow_agent.store.state import Alive, Deployment, OfferRecord, State, StateError, timeline
+from edgeflow_proto.timeline import Boot, Sync
 
 
 def test_generations_never_repeat_over_restarts(tmp_path: Path) -> None:
@@ -57,3 +61,19 @@ def test_rings_are_made_on_a_full_disk_too(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
     assert state.next_generation() == 4
+
+
+def test_others_read_what_is_known_of_the_clock_while_the_agent_writes_it(tmp_path: Path) -> None:
+    known = Boot("b1", syncs=(Sync(5, 10**18, 100, "relay"),))
+    code = (
+        "import sys, msgspec; from pathlib import Path; from edgeflow_agent.store.state import timeline;"
+        "sys.stdout.buffer.write(msgspec.msgpack.encode(timeline(Path(sys.argv[1])).boots))"
+    )
+    state = State(tmp_path / "state")
+    state.keep_boot(known)
+    command = [sys.executable, "-c", code, str(tmp_path / "state")]
+    read = subprocess.run(command, capture_output=True, check=True)
+    assert msgspec.msgpack.decode(read.stdout, type=list[Boot]) == [known]
+    state.close()
+    assert timeline(tmp_path / "nowhere").boots == ()
+    assert not (tmp_path / "nowhere").exists()

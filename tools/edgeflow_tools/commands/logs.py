@@ -91,10 +91,12 @@ class _Store:
 
     def __init__(self, store: Path, asked: dict[str, Any]) -> None:
         from edgeflow_agent.store.logs import Page, Query, Reader
+        from edgeflow_agent.store.state import timeline
 
         if not (store / "logs").is_dir():
             raise Failure(f"{store} holds no logs: it is no agent's data folder, or none has run there yet")
-        self._reader, self._query, self._page = Reader(store / "logs"), Query(**asked), Page()
+        self._reader = Reader(store / "logs", timeline(store / "state"))
+        self._query, self._page = Query(**asked), Page()
 
     def newest(self) -> list[Line]:
         """Return the newest lines."""

@@ -64,12 +64,13 @@ def _stored(event: str, store: Path, to: str | None, device: str | None, relay: 
     from edgeflow_agent.config import Settings
     from edgeflow_agent.store.journal import JournalError
     from edgeflow_agent.store.readers import Journals
+    from edgeflow_agent.store.state import timeline
     from edgeflow_agent.web import traces
 
     journals = Journals(store / "journals")
     try:
         journals.refresh()
-        journals.timeline = _timeline(store / "state")
+        journals.timeline = timeline(store / "state")
         found = traces.find(journals, device or Settings().device, event)
     except (ValueError, JournalError) as error:
         raise Failure(f"{store}: {error}") from None
@@ -78,20 +79,6 @@ def _stored(event: str, store: Path, to: str | None, device: str | None, relay: 
     if found is None:
         raise Failure(f"{store}: no such event is in its journals")
     return found
-
-
-def _timeline(path: Path) -> Any:
-    """Return what the device knows of its boots, which dates events; nothing where that was not copied."""
-    from edgeflow_agent.store.state import State
-    from edgeflow_proto.timeline import Timeline
-
-    if not path.is_dir():
-        return Timeline()
-    state = State(path)
-    try:
-        return Timeline(state.boots())
-    finally:
-        state.close()
 
 
 def _run_events(found: Trace) -> list[dict[str, Any]]:
