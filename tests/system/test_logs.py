@@ -66,6 +66,7 @@ def test_all_that_is_said_and_printed_is_in_the_pipelines_log(lone: Device) -> N
     wanted = {
         ("worker", "edgeflow.print", "info", "imported"), ("worker", "edgeflow.print", "info", "a row of 1"),
         ("worker", "mine", "error", "no luck"),
+        ("agentd", "edgeflow.trial", "info", "imported"),
         ("agentd", "edgeflow.agentd", "warning", "talk: worker of talk was killed by SIGKILL"),
     }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from edgeflow_agent.core.logfile import MAX_LINE
@@ -15,13 +16,39 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgeflow.print")
 
 
+class Lines:
+    """Bytes cut into lines as they come; empty ones are left out, overlong ones cut."""
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self._tell = tell
+        self._rest = b""
+
+    def add(self, data: bytes) -> None:
+        """Tell whole lines; an unfinished one waits for its end."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._say(line)
+        if len(self._rest) > MAX_LINE:
+            self.end()
+
+    def end(self) -> None:
+        """Tell a line that has not ended."""
+        rest, self._rest = self._rest, b""
+        self._say(rest)
+
+    def _say(self, line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip()
+        if text:
+            self._tell(text)
+
+
 class _Printed(io.RawIOBase):
     """What is printed, as lines of a log."""
 
     def __init__(self, stream: TextIO, level: int) -> None:
         self._stream = stream
         self._level = level
-        self._rest = b""
+        self._lines = Lines(self._log)
         self._busy = False
 
     def writable(self) -> bool:
@@ -34,29 +61,23 @@ class _Printed(io.RawIOBase):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Log whole lines; an unfinished one waits for its end, or until it is flushed."""
-        *lines, self._rest = (self._rest + bytes(data)).split(b"\n")
-        for line in lines:
-            self._log(line)
-        if len(self._rest) > MAX_LINE:
-            self.flush()
-        return len(bytes(data))
+        written = bytes(data)
+        self._lines.add(written)
+        return len(written)
 
     def flush(self) -> None:
         """Log a line that has not ended."""
-        rest, self._rest = self._rest, b""
-        if rest:
-            self._log(rest)
+        self._lines.end()
 
-    def _log(self, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip()
+    def _log(self, text: str) -> None:
         if self._busy:  # logging itself complains
             self._stream.write(text + "\n")
-        elif text:
-            self._busy = True
-            try:
-                log.log(self._level, "%s", text)
-            finally:
-                self._busy = False
+            return
+        self._busy = True
+        try:
+            log.log(self._level, "%s", text)
+        finally:
+            self._busy = False
 
 
 def take() -> None:

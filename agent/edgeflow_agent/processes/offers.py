@@ -14,15 +14,17 @@ import subprocess
 import sys
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lmdb
 import msgspec
 
 from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.core.prints import Lines
 from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.deploy.lifecycle import offered, withdrawn
 from edgeflow_agent.deploy.verdict import Verdict
@@ -31,7 +33,9 @@ from edgeflow_agent.table import ADMIT, ADMIT_NS
 from edgeflow_proto.bundle import MANIFEST_FILE, PIPELINE_FILE
 
 log = logging.getLogger("edgeflow.agentd")
+said = logging.getLogger("edgeflow.trial")
 WRITE_AGAIN_NS = 5 * 10**9
+MAX_READS = 64  # of 64 KiB each, behind the end of a trial
 
 
 @dataclass(slots=True)
@@ -48,6 +52,18 @@ class Trial:
     pidfd: int = -1
     deadline: int = 0
     output: list[bytes] = field(default_factory=list)
+    printed: Lines = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.printed = Lines(lambda text: said.info("%s", text, extra={"pipeline": self.name}))
+
+    def streams(self) -> Iterator[tuple[IO[bytes], Callable[[bytes], object]]]:
+        """Yield what its process writes to, each with what becomes of it: its verdict, and its log."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        yield self.process.stdout, self.output.append
+        yield self.process.stderr, self.printed.add
 
 
 class Offers:
@@ -144,37 +160,41 @@ class Offers:
             given.write(params)
             given.seek(0)
             command = [sys.executable, "-m", ADMIT, str(trial.staging)]
-            trial.process = subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE)
-        assert trial.process.stdout is not None
+            trial.process = subprocess.Popen(
+                command, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
         trial.deadline = boottime_ns() + ADMIT_NS
-        trial.pidfd, out = os.pidfd_open(trial.process.pid), trial.process.stdout.fileno()
-        os.set_blocking(out, False)
-        self._loop.watch(out, lambda: self._read(trial, out))
+        trial.pidfd = os.pidfd_open(trial.process.pid)
+        for stream, take in trial.streams():
+            os.set_blocking(stream.fileno(), False)
+            self._loop.watch(stream.fileno(), partial(self._read, stream.fileno(), take))
         self._loop.watch(trial.pidfd, lambda: self._exited(trial))
         self._current = trial
 
-    def _read(self, trial: Trial, out: int) -> bool:
+    def _read(self, fd: int, take: Callable[[bytes], object]) -> bool:
         """Take what the trial says; False when there is no more now."""
         try:
-            data = os.read(out, 1 << 16)
+            data = os.read(fd, 1 << 16)
         except BlockingIOError:
             return False
         if data:
-            trial.output.append(data)
+            take(data)
         else:
-            self._loop.forget(out)
+            self._loop.forget(fd)
         return bool(data)
 
     def _exited(self, trial: Trial) -> None:
         """The process is gone; others that it began may still hold its output open."""
         assert trial.process is not None
-        assert trial.process.stdout is not None
-        code, out = trial.process.wait(), trial.process.stdout.fileno()
-        while self._read(trial, out):
-            pass
-        for fd in (out, trial.pidfd):
-            self._loop.forget(fd)
-        trial.process.stdout.close()
+        code = trial.process.wait()
+        for stream, take in trial.streams():
+            for _ in range(MAX_READS):  # others that it began may go on for ever
+                if not self._read(stream.fileno(), take):
+                    break
+            self._loop.forget(stream.fileno())
+            stream.close()
+        trial.printed.end()
+        self._loop.forget(trial.pidfd)
         os.close(trial.pidfd)
         self._current = None
         self._ended(trial, code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import shutil
@@ -132,3 +133,13 @@ def test_a_trial_that_cannot_be_started_is_a_refusal(house: House, monkeypatch: 
         patch.setattr(subprocess, "Popen", no_memory)
         assert house.offer() == ("", "cannot be tried: no memory for a process")
     assert house.offer()[0]
+
+
+def test_what_a_trial_prints_is_logged_of_its_pipeline(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "edgeflow.trial"):
+        digest, _ = house.offer('print("at import")\nimport sys; sys.stderr.write("no end")\n')
+    assert digest
+    said = [(record.getMessage(), record.__dict__["pipeline"]) for record in caplog.records]
+    assert said == [("at import", NAME), ("no end", NAME)]
