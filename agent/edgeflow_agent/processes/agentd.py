@@ -24,6 +24,7 @@ from edgeflow_agent.core import clock, footprint, logs, messages, shm, spawn
 from edgeflow_agent.core.notice import notice
 from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.core.spawn import HeadStart
+from edgeflow_agent.core.version import version
 from edgeflow_agent.deploy.lifecycle import effective
 from edgeflow_agent.processes.offers import Offers, Trial
 from edgeflow_agent.processes.pipelines import Pipeline, Pipelines, Shared
@@ -35,13 +36,12 @@ from edgeflow_agent.processes.watch import WatchedFolder
 from edgeflow_agent.store.journal import Journal, JournalError
 from edgeflow_agent.store.state import Alive, State
 from edgeflow_agent.table import AGENTD_SLOT, TABLE
-from edgeflow_proto.event import Block
+from edgeflow_proto.event import AGENT, Block
 
 log = logging.getLogger("edgeflow.agentd")
 LINK_S = 0.5
 TURN_S = 0.25
 ALIVE_NS = 60 * 10**9
-JOURNAL = "_agent"  # a name no pipeline can have
 JOURNAL_BYTES = 16 << 20
 MAX_NOTICES = 1000
 LENGTHS = (2000, 300, 60)  # of what is said of a pipeline's troubles, the first that fits into a message
@@ -108,7 +108,7 @@ class Agent:
         self._notices: list[Block] = []
         self._storage = self._budgeted()
         self._state = State(self._store / "state", self._storage.relieve)
-        self._journal = Journal(self._store / "journals" / JOURNAL, JOURNAL_BYTES)
+        self._journal = Journal(self._store / "journals" / AGENT, JOURNAL_BYTES)
         self._brokers: dict[str, messages.BrokerStatus] = {}
         self._loop = Reactor()
         self._systemd = Systemd()
@@ -128,7 +128,7 @@ class Agent:
         logs.keep(self._logs, "agentd", self._slot)
 
     def _budgeted(self) -> Storage:
-        reserved = Reserved(self._settings.log_bytes, JOURNAL, JOURNAL_BYTES)
+        reserved = Reserved(self._settings.log_bytes, AGENT, JOURNAL_BYTES)
         slots = (self._slot, self._board.slot(TABLE["link"].slot))
         return Storage(self._store, self._settings, reserved, slots, self._tell)
 
@@ -398,6 +398,7 @@ class Agent:
 
     def _tell_start(self) -> None:
         """Say that the agent started; when it had not stopped cleanly, what it missed is a gap."""
+        log.info("EdgeFlow %s starts", version())
         self._tell("agent.started", "info", {"pid": os.getpid()})
         for damage in self._journal.damaged:
             self._tell("gap", "error", damage.data)

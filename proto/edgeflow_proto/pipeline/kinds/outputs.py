@@ -186,7 +186,7 @@ class Http(Carrying, frozen=True, kw_only=True):
 
 
 class Log(Carrying, frozen=True, kw_only=True):
-    """A line per row in the agent's log: time, key and columns as JSON.
+    """A line per row in the pipeline's log (``edgeflow logs``): time, key and columns as JSON.
 
     `data` names the columns (all by default). Of more lines than `rate` the rest are counted, and their
     number is logged every ten seconds.

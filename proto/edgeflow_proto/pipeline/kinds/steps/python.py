@@ -25,7 +25,7 @@ class Python(StepKind, frozen=True, kw_only=True):
     and ``restore(state)``; ``gap()`` tells it that rows are missing. Parameters called ``t`` (int64
     ``(n,)``, ns) and ``key`` (uint32 ``(n,)``) are given the rows' times and keys. `columns` name what
     comes of it (or `shape` says its form); without either it is one column with the step's name, or known
-    only when it runs.
+    only when it runs. What it prints on a device is in the pipeline's log (``edgeflow logs``).
     """
 
     short: ClassVar[str | None] = "function"
