@@ -23,6 +23,7 @@ from edgeflow_proto.cbor import check_written_out
 
 ClockQuality = Literal["synchronised", "relay", "corrected", "unsynchronised"]
 
+AGENT = "_agent"  # stands as the pipeline of what a device says of itself: a name no pipeline can have
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/cloudevents+json"
 CBOR_CONTENT_TYPE = "application/cloudevents+cbor"
@@ -188,7 +189,7 @@ def _uncertainty(clock: Clock) -> str | None:
 
 
 def source(device: str, pipeline: str) -> str:
-    """Return the CloudEvents source of a pipeline, or of the device itself by a name no pipeline can have."""
+    """Return the CloudEvents source of a pipeline, or of the device itself by the name `AGENT`."""
     return f"/devices/{device}/pipelines/{pipeline}"
 
 

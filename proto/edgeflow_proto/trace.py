@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from edgeflow_proto.event import ROW_BITS, identity
+from edgeflow_proto.event import AGENT, ROW_BITS, identity, source
 from edgeflow_proto.setup import TYPE, Entry, Model, Setup, setup_from
 
 Json = dict[str, Any]
@@ -21,6 +21,9 @@ Json = dict[str, Any]
 LOSSES = tuple(
     f"edgeflow.{name}"
     for name in ("gap", "deadletter", "step.failed", "state.dropped", "journal.evicted", "journal.dropped")
+)
+AGENT_LOSSES = tuple(  # in the journal of what a device says of itself
+    f"edgeflow.{name}" for name in ("gap", "process.died", "worker.died", "input.rejected", "input.failed")
 )
 NEAR_S = 60.0
 NEAR_EVENTS = 10_000  # sequence numbers to either side
@@ -70,7 +73,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
     Without `told` the set-up is not known, and `missing` says why; the fields from `path` on are then empty,
     but for digests, which an event carries itself. `path` leads from the inputs to the event's output.
-    `lost` are events about what was lost nearby, in the order of their sequence. `rows` are those recorded.
+    `lost` are events about what was lost nearby, in the order of their times. `rows` are those recorded.
     """
 
     event: Json
@@ -192,24 +195,36 @@ def _function(entry: Entry, functions: Mapping[str, str]) -> tuple[str, str] | N
 
 
 def nearby(event: Json, around: Iterable[Json]) -> list[Json]:
-    """Return the losses near an event in its journal, at most the nearest `MAX_LOSSES`, in their order."""
+    """Return the losses near an event, at most the nearest `MAX_LOSSES`, in the order of their times."""
+    _, sequence = identity(event["id"])
+    found = {identity(other["id"]): other for other in around if _bears_on(event, other)}
+    far = {each: (_seconds(event, other), abs(each[1] - sequence)) for each, other in found.items()}
+    near = sorted((each for each in found if far[each][0] <= NEAR_S), key=far.__getitem__)[:MAX_LOSSES]
+    return [found[each] for each in sorted(near, key=lambda each: (found[each]["time"], each))]
+
+
+def _bears_on(event: Json, other: Json) -> bool:
+    """Whether a loss is one of the event's journal, not far off, or one that its device tells of it."""
     journal, sequence = identity(event["id"])
-    found: dict[int, Json] = {}
-    for other in (other for other in around if other["type"] in LOSSES):
-        owner, number = identity(other["id"])
-        if (
-            owner == journal
-            and 0 < abs(number - sequence) <= NEAR_EVENTS
-            and _seconds(event, other) <= NEAR_S
-        ):
-            found[number] = other
-    nearest = sorted(found, key=lambda number: abs(number - sequence))[:MAX_LOSSES]
-    return [found[number] for number in sorted(nearest)]
+    owner, number = identity(other["id"])
+    if owner == journal:
+        return other["type"] in LOSSES and 0 < abs(number - sequence) <= NEAR_EVENTS
+    _, _, device, _, pipeline = event["source"].split("/", 4)
+    about = other["data"].get("pipeline", pipeline)
+    return other["source"] == source(device, AGENT) and other["type"] in AGENT_LOSSES and about == pipeline
 
 
 def _seconds(one: Json, other: Json) -> float:
-    """Return how far apart two events are: by the clock nobody sets where they are of one boot."""
+    """Return how far apart two events are: by the clock nobody sets where they are of one boot.
+
+    It is when they were decided on that counts: the time of an event may be one that its sample carried.
+    """
     if one.get("bootid") == other.get("bootid"):
-        return abs(int(one["monotonicns"]) - int(other["monotonicns"])) / 1e9
+        return abs(decided_ns(one) - decided_ns(other)) / 1e9
     apart = datetime.fromisoformat(one["time"]) - datetime.fromisoformat(other["time"])
     return abs(apart.total_seconds())
+
+
+def decided_ns(event: Json) -> int:
+    """Return when an event was decided on, in ns since its boot."""
+    return int(event.get("decidedns") or event["monotonicns"])

@@ -84,6 +84,23 @@ def test_losses_are_near_by_the_clock_nobody_sets_and_by_their_number() -> None:
     assert trace(event, start, [moved]).lost == [moved]
 
 
+def test_what_the_agent_tells_of_itself_or_of_the_pipeline_is_a_loss_too() -> None:
+    start, event = journal(told(), decided(seconds=100))
+    names = {"agent": "_agent", "other": "_agent", "own": "_agent", "another": "elsewhere"}
+    died = {name: journal(lost(110, "worker.died", reason=name), name=name)[0] for name in names}
+    for name, pipeline in names.items():
+        died[name]["source"] = f"/devices/dev-1/pipelines/{pipeline}"
+    died["other"]["data"] = {"pipeline": "other"}
+    died["own"]["data"] = {"pipeline": "watch"}
+    assert trace(event, start, died.values()).lost == [died["agent"], died["own"]]
+
+
+def test_losses_are_near_the_decision_whatever_time_the_sample_carried() -> None:
+    start, event, gap = journal(told(), decided(seconds=900), lost(100))
+    assert trace(event, start, [gap]).lost == []
+    assert trace(event | {"decidedns": str(101 * 10**9)}, start, [gap]).lost == [gap]
+
+
 def test_of_many_losses_the_nearest_are_told_in_their_order() -> None:
     events = journal(told(), *(lost(1) for _ in range(60)), decided(), *(lost(1) for _ in range(60)))
     found = trace(events[61], events[0], events[1:]).lost

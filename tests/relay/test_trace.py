@@ -17,11 +17,11 @@ from tests.support.traced import decided, journal, lost, told
 BLOCKS = (told(), decided(5, 1), lost(2), decided(5, 3), lost(500), told(600), decided(1, 601))
 
 
-def fill(relay: Relay, name: str, journal_id: str, *blocks: Block) -> None:
+def fill(relay: Relay, name: str, journal_id: str, *blocks: Block, pipeline: str = "watch") -> None:
     device = FakeDevice(relay, name).open()
     first = 1
     for block in blocks:
-        device.batch(first, block.encode(), block.count, journal_id)
+        device.batch(first, block.encode(), block.count, journal_id, pipeline)
         first += block.count
     device.await_ack(first - 1, journal_id)
     device.close()
@@ -41,6 +41,13 @@ def test_an_event_of_a_device_that_is_away_is_explained(relay: Relay) -> None:
     assert [event["id"] for event in found["lost"]] == ["j1-7"]
     assert asked(relay, "j1-15")[1]["told"]["id"] == "j1-14"
     assert asked(relay, "k1-9")[1]["device"] == "dev-2"
+
+
+def test_what_the_device_told_of_itself_is_lost_nearby_too(relay: Relay) -> None:
+    fill(relay, "dev-7", "o1", told(), decided(1, 100))
+    fill(relay, "dev-7", "o2", lost(20), lost(110, reason="agent"), pipeline="_agent")
+    fill(relay, "dev-8", "o3", lost(110), pipeline="_agent")
+    assert [event["id"] for event in asked(relay, "o1-2")[1]["lost"]] == ["o2-2"]
 
 
 def test_a_set_up_of_another_journal_explains_nothing(relay: Relay) -> None:

@@ -6,15 +6,15 @@ What is looked for is rare, so blocks are sifted by their bytes before any is ta
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from edgeflow_agent.store.readers import Journals, OpenJournal
 from edgeflow_agent.web import feed
 from edgeflow_proto import setup
-from edgeflow_proto.event import decode_block, events, identity
-from edgeflow_proto.trace import LOSSES, NEAR_EVENTS, Trace, trace
+from edgeflow_proto.event import AGENT, Block, Event, decode_block, events, identity
+from edgeflow_proto.trace import AGENT_LOSSES, LOSSES, NEAR_EVENTS, NEAR_S, Json, Trace, trace
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 256 << 10
+_PORTION = 512  # events or blocks, after which it is seen whether what follows is nearby still
 
 
 def find(journals: Journals, device: str, event_id: str) -> Trace | None:
@@ -30,26 +30,47 @@ def find(journals: Journals, device: str, event_id: str) -> Trace | None:
     sifter = _Sifter(journals, journal, device)
     # A segment begins with the set-up of its first events: those before it need not be looked through.
     told = sifter.sift(journal.begun(sequence), sequence, (setup.TYPE,))
-    around = sifter.sift(sequence - NEAR_EVENTS, sequence + NEAR_EVENTS, LOSSES)
+    around = [*sifter.losses_before(event), *sifter.losses_behind(event)]
+    own = journals.get(AGENT)
+    if own is not None and own is not journal:
+        around += _Sifter(journals, own, device).sift(1, own.bounds[1], AGENT_LOSSES)
     return trace(event.to_json(), told[-1] if told else None, around)
 
 
 class _Sifter:
-    """Finds the few events of some types in a stretch of a journal."""
+    """Finds the few events of some types in a stretch of a journal. Every call may raise Unreadable."""
 
     def __init__(self, journals: Journals, journal: OpenJournal, device: str) -> None:
         self._journals = journals
         self._journal = journal
         self._device = device
 
-    def sift(self, first: int, last: int, types: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the events of these types numbered from `first` to `last`; raises Unreadable."""
-        words = [word.encode() for word in types]
-        found = []
-        for number, data in self._blocks(first, last):
-            if any(word in data for word in words):
-                found += [event for event in self._events(number, data) if event["type"] in types]
+    def sift(self, first: int, last: int, types: Sequence[str]) -> list[Json]:
+        """Return the events of these types numbered from `first` to `last`."""
+        found = [
+            event for number, data in self._blocks(first, last) for event in self._of(number, data, types)
+        ]
         return [event for event in found if first <= identity(event["id"])[1] <= last]
+
+    def losses_before(self, event: Event) -> Iterator[Json]:
+        """Yield what was lost shortly before an event."""
+        last, least = event.sequence, max(1, event.sequence - NEAR_EVENTS)
+        while last > least:
+            first = max(least, last - _PORTION)
+            blocks = list(self._blocks(first, last - 1))
+            for number, data in blocks:
+                yield from self._of(number, data, LOSSES)
+            if not blocks or self._far(event, blocks[0][1]):
+                return
+            last = first
+
+    def losses_behind(self, event: Event) -> Iterator[Json]:
+        """Yield what was lost shortly after an event."""
+        blocks = self._blocks(event.sequence, event.sequence + NEAR_EVENTS)
+        for place, (number, data) in enumerate(blocks):
+            yield from self._of(number, data, LOSSES)
+            if place % _PORTION == _PORTION - 1 and self._far(event, data):
+                return
 
     def _blocks(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         after = max(0, first - 1)
@@ -60,10 +81,25 @@ class _Sifter:
                 yield number, data
                 after = number + count - 1
 
-    def _events(self, first: int, data: bytes) -> Iterator[dict[str, Any]]:
-        try:
-            block = self._journals.timeline.dated(decode_block(data))
-        except ValueError:  # told where events are listed; a damaged block explains nothing
+    def _of(self, first: int, data: bytes, types: Sequence[str]) -> Iterator[Json]:
+        """Yield the events of a block if it is of one of these types."""
+        if not any(word.encode() in data for word in types):
             return
-        for event in events(block, first, self._journal.id, self._device, self._journal.pipeline):
-            yield event.to_json()
+        block = self._block(data)
+        if block is not None and block.type in types:
+            found = events(block, first, self._journal.id, self._device, self._journal.pipeline)
+            yield from (event.to_json() for event in found)
+
+    def _far(self, event: Event, data: bytes) -> bool:
+        """Whether a block is of the event's boot and too long before or after it to be nearby."""
+        block = self._block(data)
+        if block is None or block.clock.boot_id != event.clock.boot_id or not block.decided_ns:
+            return False
+        return abs(block.decided_ns - (event.decided_ns or event.t)) > NEAR_S * 1e9
+
+    def _block(self, data: bytes) -> Block | None:
+        """Take a block apart; one that is damaged explains nothing, and is told where events are listed."""
+        try:
+            return self._journals.timeline.dated(decode_block(data))
+        except ValueError:
+            return None

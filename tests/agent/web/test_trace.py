@@ -33,6 +33,12 @@ def test_an_event_is_explained_from_its_journal_alone(link: AgentdStandIn) -> No
     assert trace(link, f"{journal.id}-15")[1]["told"]["id"] == f"{journal.id}-14"
 
 
+def test_what_the_device_told_of_itself_is_lost_nearby_too(link: AgentdStandIn) -> None:
+    journal = link.commit("watch", told(), decided(1, 100))
+    own = link.commit("_agent", lost(20), lost(110, reason="agent"))
+    assert [event["id"] for event in trace(link, f"{journal.id}-2")[1]["lost"]] == [f"{own.id}-2"]
+
+
 def test_a_journal_whose_beginning_went_still_tells_the_set_up_of_every_event(link: AgentdStandIn) -> None:
     journal = Journal(link.store / "journals" / "watch", 4 << 20, told)
     link.journals["watch"] = journal

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PATH = "/api/v1/events"
 PAGE = 1000
-OWN = "_agent"  # stands as a pipeline for what a device says of itself
 Filter = dict[str, str | int | None]
 
 
@@ -82,13 +81,14 @@ class Past:
 
 def _remark(server: Server, pipeline: str | int | None) -> None:
     """Say so where there is no event because there is no such pipeline."""
+    from edgeflow_proto.event import AGENT
     from edgeflow_proto.pipeline.problem import near_miss
 
     if pipeline is None:
         return
     devices = server.get("/api/v1/devices")["devices"] if server.kind == "relay" else []
     listed = [server.get("/api/v1/pipelines"), *devices]
-    known = {OWN, *(found["name"] for each in listed for found in each["pipelines"])}
+    known = {AGENT, *(found["name"] for each in listed for found in each["pipelines"])}
     if pipeline not in known:
         note(f"{server.url} knows no pipeline '{pipeline}' ({near_miss(str(pipeline), known)})")
 
