@@ -55,10 +55,14 @@ class BindReader(Message, frozen=True):
 
 
 class Limits(Message, frozen=True):
-    """What the pipeline's journal and its recordings may take on disk from now on, in bytes."""
+    """What the pipeline's journal and its recordings may take on disk from now on, in bytes.
+
+    With `hold` events that the relay does not have do not go for new ones, which wait in memory.
+    """
 
     journal: int
     recording: int = 0
+    hold: bool = False
 
 
 class Tap(Message, frozen=True):

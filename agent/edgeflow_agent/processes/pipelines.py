@@ -272,7 +272,7 @@ class Pipelines:
             pipeline = self.by_name.get(name)
             if pipeline is None or pipeline.child is None or pipeline.child.process is None:
                 self._storage.changed.discard(name)  # its next worker begins with it
-            elif pipeline.child.send(messages.Limits(*self._storage.limits[name])):
+            elif pipeline.child.send(messages.Limits(*self._storage.limits[name], self._storage.hold)):
                 self._storage.changed.discard(name)
 
     def _count_deaths(self, pipeline: Pipeline) -> None:

@@ -41,7 +41,8 @@ class Reserved:
 class Storage:
     """What is stored below a folder, and the limits that follow from it.
 
-    `limits` are those in force, by pipeline; `changed` names the pipelines whose writers must be told.
+    `limits` are those in force, by pipeline, with `hold` for all; `changed` names the pipelines whose writers
+    must be told.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Storage:
         self._looked = 0
         self._short = False
         self.limits: dict[str, Limits] = {}
+        self.hold = False
         self.changed: set[str] = set()
 
     def turn(self, running: Mapping[str, bool]) -> None:
@@ -67,16 +69,17 @@ class Storage:
     def look(self, running: Mapping[str, bool]) -> None:
         """Measure, and bring the limits up to date."""
         stores = dict(self._stores(running))
-        stored = sum(store.total for store in stores.values())
         others, free = self._others(), self._free()
-        room = pot(self._settings.budget, others, stored, free, self._settings.free)
-        limits = granted(self.limits, targets(stores, room), stores, room)
-        self.changed |= {name for name, limit in limits.items() if self.limits.get(name) != limit}
-        self.limits = limits
+        room = pot(self._settings.budget, others, stores.values(), free, self._settings.free)
+        limits = granted(self.limits, targets(stores, room.bytes), stores, room.bytes)
+        self.changed |= {
+            n for n, limit in limits.items() if self.limits.get(n) != limit or room.hold != self.hold
+        }
+        self.limits, self.hold = limits, room.hold
         for name in limits.keys() - running.keys():
             self._keep(name, limits[name])
         self._ballast(free)
-        self._count(stored + others, free)
+        self._count(others + sum(store.total for store in stores.values()), free)
         self._warn(free)
 
     def _stores(self, running: Mapping[str, bool]) -> Iterator[tuple[str, Store]]:
@@ -118,7 +121,7 @@ class Storage:
     def _keep(self, name: str, limit: Limits) -> None:
         """Keep what a pipeline left within its limit; nobody else does."""
         acked = self._link.read().get(labelled("uplink_acked", pipeline=name), 0)
-        evicted = evict(self._folder / JOURNALS / name, limit.journal, acked)
+        evicted = evict(self._folder / JOURNALS / name, limit.journal, acked, hold=self.hold)
         if evicted is not None and evicted.lost:
             self._tell("gap", "error", {"pipeline": name, **evicted.data})
 

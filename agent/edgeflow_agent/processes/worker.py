@@ -140,7 +140,7 @@ class Worker:
                 elif isinstance(message, messages.Tap) and fds:
                     self._taps.add(message, fds[0])
                 elif isinstance(message, messages.Limits):
-                    self._tell_evicted(self._ledger.trim(message.journal))
+                    self._tell_evicted(self._ledger.trim(message.journal, hold=message.hold))
                 elif isinstance(message, messages.Stop):
                     self._stopping = True
         except Closed:

@@ -44,13 +44,26 @@ class Limits(NamedTuple):
         return self.journal + self.recording
 
 
-def pot(budget: int, others: int, stored: int, free: int, floor: int) -> int:
-    """Return the bytes for journals and recordings, of which there are `stored` now.
+class Pot(NamedTuple):
+    """The bytes for journals and recordings; with `hold` no event that nobody else has goes for a new one."""
+
+    bytes: int
+    hold: bool = False
+
+
+def pot(budget: int, others: int, stores: Iterable[Store], free: int, floor: int) -> Pot:
+    """Return what journals and recordings may take.
 
     `others` is what else the agent takes, `free` what the file system has left and `floor` what of that
-    belongs to the rest of the system: where others fill the disk, what is stored here makes room.
+    belongs to the rest of the system. Where others fill the disk, what the relay has and recordings make
+    room, and nothing grows; events that nobody else has are held, and new ones wait in memory.
     """
-    return max(0, min(budget - others, stored + free - floor))
+    found = list(stores)
+    within = max(0, budget - others)
+    left = sum(store.total for store in found) + free - floor
+    if left >= within:
+        return Pot(within)
+    return Pot(min(within, max(left, sum(store.unacked for store in found))), hold=True)
 
 
 def targets(stores: Mapping[str, Store], room: int) -> dict[str, Limits]:

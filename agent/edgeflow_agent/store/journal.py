@@ -85,6 +85,7 @@ class Journal:
         self._path = path
         self._head = head
         self.limit = limit
+        self.hold = False  # what the relay does not have does not go to make room: commits are refused then
         self._evicted: Evicted | None = None  # not told yet
         self._beside: int | None = None  # bytes of all but the newest segment, while they are known
         self.damaged: list[Damage] = []
@@ -194,12 +195,15 @@ class Journal:
         except OSError as error:
             log.warning("%s: the copy of the state stays as it was: %s", self._path.name, error)
 
-    def trim(self, limit: int, acked: Callable[[], int] = lambda: 0) -> Evicted | None:
-        """Take another limit, and remove what is beyond it at once; returns what went."""
-        self.limit = limit
+    def trim(self, limit: int, acked: Callable[[], int] = lambda: 0, *, hold: bool = False) -> Evicted | None:
+        """Take another limit, and remove what is beyond it at once; returns what went.
+
+        With `hold` nothing goes that the relay does not have: what does not go in is refused instead.
+        """
+        self.limit, self.hold = limit, hold
         try:
             self._make_room(0, acked)
-            if self.bytes > limit and self._active.first < self.next:
+            if self.bytes > limit and self._active.first < self.next and not hold:
                 self._grow([], self.serial)
                 self._make_room(0, acked)
         except (lmdb.Error, OSError, SegmentError) as error:
@@ -211,10 +215,11 @@ class Journal:
         over = self.bytes + need - self.limit
         if over <= 0:
             return
-        gone, over = _evict(self._path, over)
+        known = acked()
+        gone, over = _evict(self._path, over, known if self.hold else None)
         self._beside = None
         if gone is not None:
-            self._evicted = Evicted(self._evicted.first if self._evicted else gone[0], gone[1], acked())
+            self._evicted = Evicted(self._evicted.first if self._evicted else gone[0], gone[1], known)
         if over > 0 and need:
             raise SegmentError(f"the journal may take {self.limit} bytes: {need} more do not go in")
 
@@ -235,23 +240,26 @@ class Journal:
         self._active.close()
 
 
-def evict(path: Path, limit: int, acked: int) -> Evicted | None:
+def evict(path: Path, limit: int, acked: int, *, hold: bool = False) -> Evicted | None:
     """Keep a journal nobody writes to within a limit; returns what had to go. Its newest segment stays."""
     try:
-        gone, _ = _evict(path, segment.taken_below(path) - limit)
+        gone, _ = _evict(path, segment.taken_below(path) - limit, acked if hold else None)
     except OSError as error:
         log.warning("%s: cannot be trimmed: %s", path.name, error)
         return None
     return Evicted(*gone, acked) if gone is not None else None
 
 
-def _evict(path: Path, over: int) -> tuple[tuple[int, int] | None, int]:
+def _evict(path: Path, over: int, upto: int | None) -> tuple[tuple[int, int] | None, int]:
     """Remove what was set aside and then the oldest segments, all but the newest, while bytes are `over`.
 
-    Returns the first and the last event that went, and the bytes that are still over; raises OSError.
+    With `upto` only segments go whose events are all up to that one. Returns the first and the last event
+    that went, and the bytes that are still over; raises OSError.
     """
     segments = segment.names(path)
-    for each in [*sorted(path.glob("*" + DAMAGED)), *segments[:-1]]:
+    ends = [segment.number(later) - 1 for later in segments[1:]]
+    may = [each for each, end in zip(segments, ends, strict=False) if upto is None or end <= upto]
+    for each in [*sorted(path.glob("*" + DAMAGED)), *may]:
         if over <= 0:
             break
         over -= segment.taken(each)

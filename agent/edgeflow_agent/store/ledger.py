@@ -97,9 +97,9 @@ class Ledger:
         self._count(now, decided)
         return True, evicted
 
-    def trim(self, limit: int) -> Evicted | None:
-        """Keep the journal within another limit from now on; returns what had to go for it."""
-        return self._journal.trim(limit, self._acked)
+    def trim(self, limit: int, *, hold: bool) -> Evicted | None:
+        """Keep the journal within another limit from now on (see `Journal.trim`); returns what went."""
+        return self._journal.trim(limit, self._acked, hold=hold)
 
     def _count(self, now: int, decided: int) -> None:
         self.error, self._refused = "", 0

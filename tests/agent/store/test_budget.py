@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeflow_agent.store.budget import LEAST, Limits, Store, fair, granted, pot, split, targets
+from edgeflow_agent.store.budget import LEAST, Limits, Pot, Store, fair, granted, pot, split, targets
 
 MB = 1 << 20
 sizes = st.integers(0, 200 * MB)
@@ -85,9 +85,15 @@ def test_after_a_start_everyone_gets_what_it_had_and_the_rest() -> None:
 
 
 def test_where_others_fill_the_disk_what_is_stored_makes_room() -> None:
-    assert pot(100 * MB, 10 * MB, 50 * MB, free=500 * MB, floor=20 * MB) == 90 * MB
-    assert pot(100 * MB, 10 * MB, 50 * MB, free=5 * MB, floor=20 * MB) == 35 * MB
-    assert pot(100 * MB, 10 * MB, 50 * MB, free=0, floor=90 * MB) == 0
+    found = [Store(30 * MB, 10 * MB), Store(0, 0, 10 * MB)]
+    assert pot(100 * MB, 10 * MB, found, free=500 * MB, floor=20 * MB) == Pot(90 * MB)
+    assert pot(100 * MB, 10 * MB, found, free=5 * MB, floor=20 * MB) == Pot(35 * MB, hold=True)
+
+
+def test_events_that_nobody_else_has_are_held_where_others_fill_the_disk() -> None:
+    found = [Store(30 * MB, 10 * MB), Store(0, 0, 10 * MB)]
+    assert pot(100 * MB, 10 * MB, found, free=0, floor=90 * MB) == Pot(10 * MB, hold=True)
+    assert pot(15 * MB, 10 * MB, found, free=0, floor=90 * MB) == Pot(5 * MB, hold=True)
 
 
 def test_whole_segments_are_acknowledged() -> None:

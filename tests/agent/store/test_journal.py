@@ -320,6 +320,22 @@ def test_a_lower_limit_is_kept_at_once_and_what_went_is_told(tmp_path: Path) -> 
     assert (reader.first, reader.last) == (evicted.last + 1, journal.next - 1)
 
 
+def test_while_events_are_held_only_those_the_relay_has_make_room(tmp_path: Path) -> None:
+    journal = long(tmp_path)
+    starts = [segment.number(path) for path in segment.names(tmp_path)]
+    evicted = journal.trim(0, lambda: starts[2] + 5, hold=True)
+    assert evicted is not None
+    assert (evicted.last, evicted.lost) == (starts[2] - 1, 0)
+    following = journal.next
+    with pytest.raises(JournalError, match="more do not go in"):
+        journal.commit([block(10)], acked=lambda: starts[2] + 5)
+    journal.trim(32 << 20)
+    journal.commit([block(10)])
+    journal.close()
+    reader = JournalReader(tmp_path)
+    assert (reader.first, reader.last) == (starts[2], following + 9)
+
+
 def test_what_was_set_aside_goes_before_anything_that_can_be_read(tmp_path: Path) -> None:
     journal = long(tmp_path)
     journal.close()

@@ -1,0 +1,184 @@
+"""A real agent on a disk that fills up, and journals over a month that nobody fetches."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import struct
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edgeflow_agent.config import Settings, StorageSettings
+from edgeflow_agent.core.board import Board, create
+from edgeflow_agent.processes.storage import Reserved, Storage
+from edgeflow_agent.store.journal import Evicted, Journal, JournalReader
+from edgeflow_proto.event import Block, Clock, Column
+from edgeflow_proto.pipeline.units import Size
+from tests.support.device import Device
+from tests.support.mosquitto import Mosquitto
+from tests.support.processes import eventually
+from tests.support.small_disk import fill, small_disk
+
+pytestmark = pytest.mark.system
+
+WATCH = """
+edgeflow: 1
+name: watch
+inputs: {host: {host: 50ms, fields: [cpu]}}
+steps: {all: {from: host, filter: cpu >= 0}}
+outputs:
+  seen: {from: all, event: watch.all}
+  told: {from: all, mqtt: told}
+"""
+MB = 1 << 20
+
+
+@pytest.fixture
+def full(tmp_path: Path, broker: Mosquitto) -> Iterator[Device]:
+    """An agent whose store is a file system of 64 MB."""
+    storage = {"budget": "52 MB", "free": "1 MB"}
+    with small_disk(tmp_path / "disk", 64 * MB) as disk:
+        (disk / "store").mkdir()
+        (tmp_path / "store").symlink_to(disk / "store")
+        device = Device(tmp_path, broker=broker.port, storage=storage, log_bytes=4 * MB)
+        yield device
+        device.close()
+
+
+def listener(port: int) -> tuple[mqtt.Client, list[bytes]]:
+    heard: list[bytes] = []
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.on_message = lambda _client, _data, message: heard.append(message.payload)
+    client.connect("127.0.0.1", port)
+    client.subscribe("told")
+    client.loop_start()
+    return client, heard
+
+
+def ready(device: Device) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(device.text("/readyz"))
+    return found
+
+
+def moment(event: dict[str, Any]) -> float:
+    return datetime.fromisoformat(event["time"]).timestamp()
+
+
+def test_on_a_full_disk_it_goes_on_deciding_and_acting_and_writes_all_of_it_when_there_is_room(
+    full: Device, broker: Mosquitto
+) -> None:
+    full.start()
+    full.deploy("watch", WATCH)
+    client, heard = listener(broker.port)
+    eventually(lambda: full.events("watch", "watch.all"), "it decides")
+    assert not [words for words in ready(full)["degraded"] if "disk" in words]
+    filler = fill(full.folder / "disk")
+    eventually(lambda: any("refuses" in words for words in ready(full)["degraded"]), "it is degraded", 90)
+    assert ready(full)["ready"]
+    before, stored = len(heard), len(full.events("watch", "watch.all"))
+    eventually(lambda: len(heard) > before + 100, "it goes on acting")
+    filler.unlink()
+    eventually(lambda: not any("disk" in words for words in ready(full)["degraded"]), "it heals", 90)
+    eventually(lambda: len(full.events("watch", "watch.all")) > stored + 100, "what waited is written")
+    client.loop_stop()
+    client.disconnect()
+    times = [moment(event) for event in full.events("watch", "watch.all")]
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 1.0
+    sequences = [int(event["sequence"]) for event in full.events("watch")]
+    assert sequences == list(range(1, len(sequences) + 1))
+
+
+def test_the_agent_commits_its_own_state_on_a_full_disk(full: Device) -> None:
+    full.start()
+    ballast = full.store / "ballast"
+    eventually(ballast.exists, "there is a ballast")
+    full.deploy("watch", WATCH)
+    filler = fill(full.folder / "disk")
+    status, body = full.request("DELETE", "/api/v1/pipelines/watch")
+    assert status in (200, 204), body.decode()
+    full.kill_agentd()
+    full.start()
+    assert "watch" not in [pipeline["name"] for pipeline in full.json("/api/v1/pipelines")["pipelines"]]
+    filler.unlink()
+    eventually(ballast.exists, "there is a ballast again")
+
+
+DAY = 86400
+EVERY = 120  # seconds between two commits
+COMMITS = 30 * DAY // EVERY
+RATES = {"busy": 60, "usual": 30, "seldom": 1}  # events in one of them
+CLOCK = Clock("boot", 0, "unsynchronised")
+
+
+def block(first: int, count: int) -> Block:
+    t = struct.pack(f"<{count}q", *range(first, first + count))
+    data = (
+        Column("score", "float32", (), bytes(4 * count)),
+        Column("more", "float64", (8,), bytes(64 * count)),
+    )
+    return Block(output="o", type="t", severity="info", count=count, clock=CLOCK, t=t, data=data)
+
+
+def taken(folder: Path) -> int:
+    """Return what all files take on disk, as `du` counts it."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+
+
+class Month:
+    """Journals of several pipelines below one budget, each commit of them a stretch of simulated time."""
+
+    def __init__(self, store: Path, budget: int) -> None:
+        (store / "journals").mkdir()
+        board, settings = Board(create()), Settings(storage=StorageSettings(Size(budget), Size(MB)))
+        slots = (board.slot(0), board.slot(2))
+        self.store = store
+        self.storage = Storage(store, settings, Reserved(MB, "_agent", MB), slots, lambda *_: None)
+        self._running = dict.fromkeys(RATES, False)
+        self.storage.look(self._running)
+        self.journals = {name: Journal(store / "journals" / name, self._limit(name)) for name in RATES}
+        self.evicted: dict[str, list[Evicted]] = {name: [] for name in RATES}
+
+    def _limit(self, name: str) -> int:
+        return self.storage.limits[name].journal
+
+    def commit(self, turn: int) -> None:
+        for name, count in RATES.items():
+            self._note(name, self.journals[name].commit([block(turn, count)]))
+
+    def look(self) -> int:
+        """Let the limits be looked after; return what all takes."""
+        self.storage.look(self._running)
+        for name, journal in self.journals.items():
+            self._note(name, journal.trim(self._limit(name)))
+        return taken(self.store)
+
+    def _note(self, name: str, gone: Evicted | None) -> None:
+        self.evicted[name] += [gone] if gone else []
+
+
+def test_a_month_offline_never_exceeds_the_budget_and_every_event_is_accounted_for() -> None:
+    budget, most = 60 * MB, 0
+    with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder) / "disk", 160 * MB) as store:
+        month = Month(store, budget)
+        for turn in range(COMMITS):
+            month.commit(turn)
+            if turn % 30 == 0:  # an hour
+                most = max(most, month.look())
+        assert budget // 2 < most <= budget
+        for name, count in RATES.items():
+            month.journals[name].close()
+            reader = JournalReader(store / "journals" / name)
+            assert reader.last == COMMITS * count
+            assert reader.last == (reader.last - reader.first + 1) + sum(e.lost for e in month.evicted[name])
+            ends = [1, *(gone.last + 1 for gone in month.evicted[name])]
+            assert [gone.first for gone in month.evicted[name]] == ends[:-1]
+            reader.close()
+        assert month.evicted["busy"]
+        assert not month.evicted["seldom"]  # a busy one pushes out nothing of a quiet one
