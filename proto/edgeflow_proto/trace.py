@@ -7,6 +7,7 @@ journal (`edgeflow_proto.setup`) and the event itself, whose spans say which row
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -28,6 +29,7 @@ AGENT_LOSSES = tuple(  # in the journal of what a device says of itself
 NEAR_S = 60.0
 NEAR_EVENTS = 10_000  # sequence numbers to either side
 MAX_LOSSES = 50  # of those nearby the nearest are told
+_SPAN = re.compile(r"(.+):([0-9]+)-([0-9]+)")
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -151,8 +153,8 @@ def _digests(event: Json) -> dict[str, str]:
 
 
 def _spans(event: Json) -> dict[str, Span]:
-    found = (part.rpartition(":") for part in event.get("inputspan", "").split())
-    return {name: _span(*map(int, numbers.split("-"))) for name, _, numbers in found}
+    found = (_SPAN.fullmatch(part) for part in event.get("inputspan", "").split())
+    return {match[1]: _span(int(match[2]), int(match[3])) for match in found if match is not None}
 
 
 def _span(first: int, last: int) -> Span:
@@ -170,7 +172,7 @@ def _path(event: Json, setup: Setup) -> list[Step]:
     entries = {entry.name: entry for entry in setup.entries}
     about = event["data"].get("step") or event["data"].get("input")
     end = event["output"] if not event["type"].startswith("edgeflow.") else about
-    wanted, todo = set(), [end]
+    wanted, todo = set(), [str(end)]
     while todo:
         entry = entries.get(todo.pop())
         if entry is not None and entry.name not in wanted:

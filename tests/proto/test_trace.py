@@ -110,6 +110,13 @@ def test_of_many_losses_the_nearest_are_told_in_their_order() -> None:
     assert (numbers[0], numbers[-1]) == (62 - MAX_LOSSES // 2, 62 + MAX_LOSSES // 2)
 
 
+def test_what_a_device_may_send_instead_of_spans_and_names_harms_nothing() -> None:
+    start, event, gap = journal(told(), decided(), lost(1, input={"a": 1}, step=[]))
+    odd = event | {"inputspan": "a:-5-7 :1-2 heat:1-2 x", "modeldigest": "no-digest"}
+    assert trace(odd, start, []).spans == {"heat": Span(generation=0, first=1, last=2, count=2)}
+    assert trace(gap, start, []).path == []
+
+
 def test_what_is_no_event_is_refused() -> None:
     event, gap = journal(decided(), lost(1))
     with pytest.raises(ValueError, match="not an event id"):
