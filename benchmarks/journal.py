@@ -1,8 +1,13 @@
-"""Journal appends per second against bare LMDB with blocks of the same size; both sync at each commit."""
+"""The journal: appends and reads per second against bare LMDB with blocks of the same size, and a long one.
+
+Both sync at each commit. The long journal has a million events in commits of a hundred.
+"""
 
 from __future__ import annotations
 
+import random
 import shutil
+import statistics
 import struct
 import tempfile
 import time
@@ -12,8 +17,8 @@ from pathlib import Path
 import lmdb
 
 from benchmarks.common import Result, in_turns
-from edgeflow_agent.store.journal import Journal
-from edgeflow_proto.event import Block, Clock, Column
+from edgeflow_agent.store.journal import Journal, JournalReader
+from edgeflow_proto.event import Block, Clock, Column, decode_block, events
 
 SIZES = (1, 16, 256, 1000)
 SECONDS = 0.5
@@ -53,7 +58,7 @@ def _bare(folder: Path, count: int) -> float:
 
 
 def measure() -> Iterator[Result]:
-    """Yield one result per block size."""
+    """Yield appends, reads, and what is asked of a long journal."""
     folder = Path(tempfile.mkdtemp(prefix="edgeflow-bench-"))
     try:
         for count in SIZES:
@@ -62,5 +67,72 @@ def measure() -> Iterator[Result]:
             )
             against = "bare LMDB, same bytes, synced"
             yield Result(f"journal, events/s, blocks of {count}", against, "events/s", ours, bare, "≥ 0.7×")
+            yield from _reading(folder, count)
+        yield from _long(folder / "long")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reading(folder: Path, count: int) -> Iterator[Result]:
+    """Yield how fast everything is read back, in pages as `link` reads them, against a bare cursor."""
+    path, bare_path = folder / f"read-{count}", folder / f"bare-{count}"
+    journal, example = Journal(path, 1 << 30), block(count)
+    with lmdb.open(str(bare_path), map_size=1 << 30) as env:
+        for lot in range(100):
+            journal.commit([example] * 20)
+            with env.begin(write=True) as txn:
+                for place in range(20):
+                    txn.put((20 * lot + place).to_bytes(8, "big"), example.encode(), append=True)
+        journal.close()
+        reader = JournalReader(path)
+        ours, bare = in_turns(lambda: 2000 * count / _read(reader), lambda: 2000 * count / _cursor(env))
+        reader.close()
+    against = "bare LMDB cursor, same bytes"
+    yield Result(f"journal, events/s read, blocks of {count}", against, "events/s", ours, bare, "≥ 0.7×")
+
+
+def _read(reader: JournalReader) -> float:
+    begin, after = time.perf_counter(), 0
+    while blocks := reader.read(after):
+        after = blocks[-1][0] + blocks[-1][1] - 1
+    return time.perf_counter() - begin
+
+
+def _cursor(env: lmdb.Environment) -> float:
+    begin = time.perf_counter()
+    with env.begin() as txn, txn.cursor() as cursor:
+        _ = [(int.from_bytes(key, "big"), bytes(value)) for key, value in cursor]
+    return time.perf_counter() - begin
+
+
+def _long(path: Path) -> Iterator[Result]:
+    """Yield how long a journal of a million events takes to open, and an event to be found by its id."""
+    journal, example = Journal(path, 1 << 30), block(100)
+    for _ in range(10_000):
+        journal.commit([example])
+    journal.close()
+    opened = [_opening(path) for _ in range(5)]
+    reader = JournalReader(path)
+    found = [_finding(reader, random.Random(seed).randrange(1, 1_000_001)) for seed in range(1000)]
+    what = "journal of 1,000,000 events"
+    yield Result(f"{what}, open", "absolute", "ms", statistics.median(opened) * 1e3, None, "< 100 ms")
+    yield Result(
+        f"{what}, find an event, median", "absolute", "ms", statistics.median(found) * 1e3, None, "< 1 ms"
+    )
+    yield Result(f"{what}, find an event, slowest of 1000", "absolute", "ms", max(found) * 1e3, None, "")
+    reader.close()
+
+
+def _opening(path: Path) -> float:
+    begin = time.perf_counter()
+    Journal(path, 1 << 30).close()
+    JournalReader(path).close()
+    return time.perf_counter() - begin
+
+
+def _finding(reader: JournalReader, sequence: int) -> float:
+    begin = time.perf_counter()
+    ((first, _, data),) = reader.read(sequence - 1, 1)
+    event = next(events(decode_block(data), first, reader.id, "device", "pipeline", sequence - first))
+    assert event.sequence == sequence
+    return time.perf_counter() - begin

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lmdb
@@ -320,7 +320,7 @@ class JournalReader:
     @property
     def first(self) -> int:
         """Sequence number of the oldest event, 0 when there is none."""
-        return next((found.first for each in self._segments() for found in each.read(0)), 0)
+        return next((first for each in self._segments() for first, _, _ in each.read(0, 1)), 0)
 
     @property
     def last(self) -> int:
@@ -328,18 +328,18 @@ class JournalReader:
         found = self._segments()
         return found[-1].next - 1 if found and self.first else 0
 
-    def read(self, after: int, limit_bytes: int = 1 << 20) -> list[tuple[int, int, bytes]]:
+    def read(self, after: int, limit_bytes: int = 1 << 20) -> list[Found]:
         """Return blocks ``(first, count, CBOR)`` with events numbered above `after`, at least one if any.
 
         The first block may begin at or before `after`.
         """
-        out: list[tuple[int, int, bytes]] = []
-        size = 0
-        for found in _found(self._segments(), after):
-            if out and size + len(found.data) > limit_bytes:
+        out: list[Found] = []
+        for found in _holding(self._segments(), after):
+            if limit_bytes <= 0:
                 break
-            out.append((found.first, found.end - found.first, found.data))
-            size += len(found.data)
+            blocks = found.read(after, limit_bytes)
+            limit_bytes -= sum(len(data) for _, _, data in blocks)
+            out += blocks
         return out
 
     def close(self) -> None:
@@ -348,12 +348,10 @@ class JournalReader:
             self._open.popitem()[1].close()
 
 
-def _found(segments: list[Segment], after: int) -> Iterator[Found]:
-    """Yield the blocks with events above `after`, segment by segment."""
-    ends = [*[later.first for later in segments[1:]], None]
-    for each, end in zip(segments, ends, strict=True):
-        if end is None or end > after + 1:
-            yield from each.read(after)
+def _holding(segments: list[Segment], after: int) -> list[Segment]:
+    """Return the segments that may have events above `after`."""
+    ends = [later.first for later in segments[1:]]
+    return segments[sum(end <= after + 1 for end in ends) :]
 
 
 def _numbered(blocks: Sequence[tuple[int, bytes]], first: int) -> tuple[list[tuple[int, bytes]], int]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lmdb
 
@@ -24,7 +24,7 @@ _SEQUENCE = 8
 PAGE = os.sysconf("SC_PAGE_SIZE")  # LMDB takes the system's
 _TREE_PAGES = 16
 
-Data = bytes | memoryview  # as LMDB gives them
+Found = tuple[int, int, bytes]  # a block: number of its first event, how many it has, and its bytes
 
 
 class SegmentError(RuntimeError):
@@ -33,14 +33,6 @@ class SegmentError(RuntimeError):
 
 class UnfinishedError(SegmentError):
     """A file whose first transaction was never committed: it holds nothing and never did."""
-
-
-class Found(NamedTuple):
-    """A block: number of its first event, the number after its last one, and its bytes."""
-
-    first: int
-    end: int
-    data: bytes
 
 
 class Segment:
@@ -103,11 +95,25 @@ class Segment:
         with self._env.begin(write=True) as txn:
             _put(txn, self._meta, self._blocks, blocks, {b"next": following, b"serial": serial})
 
-    def read(self, after: int) -> Iterator[Found]:
-        """Yield the blocks with events numbered above `after`; a transaction is open as long as this runs."""
+    def read(self, after: int, limit: int) -> list[Found]:
+        """Return blocks with events numbered above `after`, of `limit` bytes or so, at least one if any."""
+        out: list[Found] = []
         with self._env.begin() as txn, txn.cursor(self._blocks) as cursor:
             following = int.from_bytes(txn.get(b"next", db=self._meta) or b"", "big")
-            yield from _after(cursor, after, following)
+            if not _reach(cursor, after):
+                return out
+            first, data = _at(cursor), cursor.value()
+            for key, value in cursor.iternext() if cursor.next() else ():
+                end = int.from_bytes(key, "big")
+                if end > after + 1:
+                    out.append((first, end - first, data))
+                    limit -= len(data)
+                    if limit <= 0:
+                        return out
+                first, data = end, value
+        if following > max(first, after + 1):
+            out.append((first, following - first, data))
+        return out
 
     def close(self) -> None:
         """Close the environment."""
@@ -224,22 +230,12 @@ def _put(
         txn.put(name, _key(value), db=meta)
 
 
-def _after(cursor: lmdb.Cursor, after: int, following: int) -> Iterator[Found]:
-    """Yield the blocks that reach beyond `after`."""
+def _reach(cursor: lmdb.Cursor, after: int) -> bool:
+    """Go to the first block that reaches beyond `after`, or the one before it; False when there is none."""
     found = cursor.set_range(_key(after + 1))
-    if not (found and _at(cursor) == after + 1) and not (cursor.prev() if found else cursor.last()):
-        found = cursor.first()
-        if not found:
-            return
-    first, data = _at(cursor), cursor.value()
-    while True:
-        more = cursor.next()
-        end = _at(cursor) if more else following
-        if end > after + 1:
-            yield Found(first, end, bytes(data))
-        if not more:
-            return
-        first, data = end, cursor.value()
+    if found and _at(cursor) == after + 1:
+        return True
+    return bool((cursor.prev() if found else cursor.last()) or cursor.first())
 
 
 def _at(cursor: lmdb.Cursor) -> int:
