@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ steps:
 outputs:
   out: {from: high, event: {type: posted.out, severity: warning}}
 """
+TIMED = """
+edgeflow: 1
+name: timed
+inputs:
+  value: {http: {}, fields: [x], time: at}
+outputs:
+  out: {from: value, event: {type: timed.out}}
+"""
+JSON = "application/json"
 DOUBLE = "import numpy\n\n\ndef f(rows):\n    return numpy.multiply(rows, 2)\n"
 
 
@@ -54,7 +64,7 @@ class Plant:
         for value in values:
             body = json.dumps({"x": value}).encode()
             path = "/api/v1/pipelines/posted/inputs/value"
-            assert self.device.request("POST", path, body, "application/json")[0] == 202
+            assert self.device.request("POST", path, body, JSON)[0] == 202
         eventually(lambda: len(self.device.events("posted", "posted.out")) > known, "an event")
         event: str = self.device.events("posted", "posted.out")[-1]["id"]
         stored = eventually(
@@ -131,6 +141,23 @@ def test_a_killed_worker_tells_its_set_up_no_second_time_and_another_parameter_d
     event = plant.post(4)
     assert plant.device.events("posted", "edgeflow.pipeline.started") == before
     assert traced(event, "--to", plant.device.url)["told"]["id"] == before[-1]["id"]
+
+
+def test_a_gap_among_rows_that_carry_old_times_is_told_at_the_time_it_was_met(plant: Plant) -> None:
+    device = plant.device
+    device.deploy("timed", TIMED)
+    path = "/api/v1/pipelines/timed/inputs/value"
+    body = json.dumps({"x": 1, "at": 1_600_000_000}).encode()
+    assert device.request("POST", path, body, JSON)[0] == 202
+    eventually(lambda: device.events("timed", "timed.out"), "a row is decided on")
+    device.kill("io")
+    eventually(lambda: device.request("POST", path, body, JSON)[0] == 202, "a new io takes a row")
+    gap = eventually(lambda: device.events("timed", "edgeflow.gap"), "the gap is an event")[-1]
+    started = device.events("timed", "edgeflow.pipeline.started")[-1]
+    assert started["time"] <= gap["time"] <= datetime.now(UTC).isoformat()
+    event = device.events("timed", "timed.out")[-1]
+    assert event["time"].startswith("2020-09-13")
+    assert gap["id"] in [loss["id"] for loss in traced(event["id"], "--to", device.url)["lost"]]
 
 
 def test_the_relay_and_the_data_folder_explain_an_event_when_the_device_is_away(plant: Plant) -> None:

@@ -193,7 +193,7 @@ class Worker:
                 "input": source.name, "row": source.sequence, "key": source.key_name(int(row.key[0])),
                 "values": row.values.ravel()[:64].tolist(), "reason": "workers died on it again and again",
             }  # fmt: skip
-            self._tell("deadletter", "error", data, int(row.t[0]))
+            self._tell("deadletter", "error", data, self._arrived(source, int(row.t[0])))
             source.reader.position += 1
         self._runtime.gap(source.name)
 
@@ -289,7 +289,8 @@ class Worker:
         results += self._part(source, clean, 0, ends[0])
         for i, reason in enumerate(reasons):
             row = ends[i]
-            self._gap(source, Gap(reason), 0, int(clean.span[row, 0]), int(clean.t[row]))
+            t = self._arrived(source, int(clean.t[row]))
+            self._gap(source, Gap(reason), 0, int(clean.span[row, 0]), t)
             results += self._part(source, clean, row, ends[i + 1])
         return results
 
@@ -299,6 +300,10 @@ class Worker:
             return []
         results = self._runtime.push(source.name, batch.take(slice(start, end)))
         return [(output, copied(rows)) for output, rows in results]
+
+    def _arrived(self, source: Source, t: int) -> int:
+        """Return when a row of time `t` came (CLOCK_BOOTTIME ns): now, where it carries a time of its own."""
+        return t if source.name in self._plan.arrival else clock.boottime_ns()
 
     def _gap(self, source: Source, reason: Gap, lost: int, row: int, t: int) -> None:
         """Windows begin anew behind a gap, and an event says so; `lost` is 0 where it cannot be known."""
@@ -318,6 +323,7 @@ class Worker:
         for output, batch in results:
             if output in self._events:
                 self._queue.add(output, batch, decided)
+                self._queue.urgent |= self._events[output].urgent
             else:
                 self._effects.send(output, batch, self._source_of(self._edge_of(output)).key_name)
         self._taps.send()
@@ -338,7 +344,7 @@ class Worker:
         for letter in self._tally.letters():
             self._tell("deadletter", "error", letter, now)
         if self._queue:
-            if self._ledger.due(now, self._start.commit_ns):
+            if self._ledger.due(now, self._start.commit_ns, urgent=self._queue.urgent):
                 self._commit()
         elif self._ledger.stale(now) and self._positions() != self._settled:
             self._ledger.settle(now, self._state())
