@@ -21,7 +21,7 @@ import msgspec
 
 from edgeflow_proto.cbor import check_written_out
 
-ClockQuality = Literal["synchronised", "relay", "corrected", "unsynchronised"]
+ClockQuality = Literal["synchronised", "relay", "corrected", "unsynchronised", "payload"]
 
 AGENT = "_agent"  # stands as the pipeline of what a device says of itself: a name no pipeline can have
 SPEC_VERSION = "1.0"
@@ -58,8 +58,8 @@ class Clock(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the times of a block become wall time: ``wall = t + offset_ns``, as known when it was made.
 
     `quality` says by what: the kernel's synchronised clock, the relay's, what was learnt later
-    (``corrected``, by `edgeflow_proto.timeline`), or nothing; `uncertainty_ns` how far it may be off, if
-    that is known.
+    (``corrected``, by `edgeflow_proto.timeline`), or nothing; or that the samples carried their times
+    (``payload``). `uncertainty_ns` is how far it may be off, if that is known.
     """
 
     boot_id: str

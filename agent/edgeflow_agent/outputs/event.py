@@ -22,6 +22,7 @@ class EventOutput:
         assert isinstance(options, Event)
         self._options = options
         self._name = node.name
+        self.urgent = options.flush == "now"
         self._type = options.type or f"{graph.name}.{node.name}"
         flow = graph.flows[node.source]
         self._inputs, self._codes = flow.inputs, flow.codes
@@ -42,7 +43,10 @@ class EventOutput:
     def _block(self, batch: Batch, key_name: Callable[[int], str], clock: Clock, decided: int) -> Block:
         distinct, index = np.unique(batch.key, return_inverse=True)
         keyed = self._keyed and len(batch) > 0
-        t = batch.t - clock.offset_ns if self._payload_time else batch.t
+        t = batch.t
+        if self._payload_time:  # it is wall time already, and whoever took the sample vouches for it
+            t = batch.t - clock.offset_ns
+            clock = Clock(clock.boot_id, clock.offset_ns, "payload")
         return Block(
             output=self._name, type=self._type, severity=self._options.severity,
             count=len(batch), clock=clock,

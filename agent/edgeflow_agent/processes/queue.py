@@ -12,7 +12,8 @@ MAX_NOTICES = 1000
 class Queue:
     """Rows per event output, in order, and notices; `first` are those that explain all the others.
 
-    `count` is how many rows wait, `decided` when the newest were, CLOCK_BOOTTIME ns.
+    `count` is how many rows wait, `decided` when the newest were, CLOCK_BOOTTIME ns; `urgent` says that some
+    of them are not to wait.
     """
 
     def __init__(self) -> None:
@@ -21,6 +22,7 @@ class Queue:
         self._notices: list[Block] = []
         self.count = 0
         self.decided = 0
+        self.urgent = False
         self._bytes = 0
 
     def __bool__(self) -> bool:

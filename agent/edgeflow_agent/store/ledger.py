@@ -55,8 +55,13 @@ class Ledger:
         durable = self._journal.durable
         return durable.state if durable is not None and durable.digest == self._digest else None
 
-    def due(self, now: int, every: int) -> bool:
-        """Say whether a commit may be made now: `every` ns apart at least, more while the disk refuses."""
+    def due(self, now: int, every: int, *, urgent: bool = False) -> bool:
+        """Say whether a commit may be made now: `every` ns apart at least, more while the disk refuses.
+
+        What is urgent does not wait, unless it was refused before.
+        """
+        if urgent and not self._refused:
+            return True
         return now - self._committed >= every * min(MAX_PATIENCE, 1 + self._refused)
 
     def stale(self, now: int) -> bool:

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from edgeflow_agent.core.batch import numbered
 from edgeflow_agent.outputs.event import EventOutput
 from edgeflow_agent.processes.effects import cells
-from edgeflow_proto.event import Clock, events
+from edgeflow_proto.event import Clock, events, wall_time
 from edgeflow_proto.pipeline.kinds.outputs import Carrying
+from edgeflow_proto.timeline import Sync, Timeline
 from tests.support.documents import graph_in_memory
 
 DOCUMENT = """
@@ -54,3 +56,15 @@ def test_an_effect_carries_what_is_chosen(kind: str, data: str, expected: dict[s
 
 def test_words_stand_for_the_numbers_of_the_column_chosen() -> None:
     assert cells(ROW, {"word": "x", "y": "y"}, {"x": ("no", "yes")}) == {"word": ["yes"], "y": [2.0]}
+
+
+def test_times_that_samples_carry_are_kept_whatever_the_clock_is_known_to_be_later() -> None:
+    taken = 1_780_000_000 * 10**9
+    text = DOCUMENT.format(kind="event: t").replace("fields: [x, y]", "fields: [x, y], time: at")
+    graph = graph_in_memory(text)
+    output = EventOutput(graph, graph.outputs["out"], "", {})
+    row = replace(ROW, t=np.array([taken]))
+    (block,) = output.blocks([row], lambda _: "", Clock("b", 17, "unsynchronised"), 0)
+    later = Timeline().learnt("b", Sync(0, 10**18, 0, "relay"))
+    (event,) = events(later.dated(block), 1, "j", "d", "p")
+    assert (event.time, event.clock.quality) == (wall_time(taken), "payload")

@@ -80,3 +80,19 @@ def test_the_durable_copy_serves_when_memory_is_gone_and_only_the_same_pipeline(
     assert ledger.restored() == b"one"
     journal.close()
     assert device.worker("another")[1].restored() is None
+
+
+def test_what_is_urgent_waits_for_no_group_but_a_disk_that_refuses_is_left_alone(tmp_path: Path) -> None:
+    journal, ledger = Device(tmp_path).worker()
+    every = 200_000_000
+    ledger.commit(1_000, [block()], b"one", 0)
+    assert not ledger.due(2_000, every)
+    assert ledger.due(2_000, every, urgent=True)
+    journal.limit, journal.hold = 0, True
+    for _ in range(20):
+        assert not ledger.commit(3_000, [block()], b"two", 0)[0]
+    assert not ledger.due(3_000 + every, every, urgent=True)
+    assert ledger.due(3_000 + 10 * every, every)
+    journal.limit = BYTES
+    assert ledger.commit(4_000, [block()], b"two", 0)[0]
+    assert ledger.due(4_000 + every, every)

@@ -67,13 +67,16 @@ class Event(Carrying, frozen=True, kw_only=True):
     """An event in the journal per row, in CloudEvents form.
 
     `data` names the columns it carries (all by default), in a list, or in a mapping from what they are to be
-    called: ``data: {level: score}``. The `type` is ``<pipeline>.<output>`` unless said.
+    called: ``data: {level: score}``. The `type` is ``<pipeline>.<output>`` unless said. Events are written
+    together, as often as the device's setting `commit` allows; with ``flush: now`` at once, and what waits
+    with them.
     """
 
     short: ClassVar[str | None] = "type"
     effect: ClassVar[bool] = False
     type: str | None = None
     severity: Literal["info", "warning", "error", "critical"] = "info"
+    flush: Literal["group", "now"] = "group"
 
     def check(self, upstream: Flow, context: Context) -> None:
         """The type must be a plain word and the columns exist."""
