@@ -9,18 +9,22 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.support.power import log, mounts, oracle
+from edgeflow_agent.store.journal import Journal
+from tests.support.power import log, mounts, oracle, writer
 from tests.support.power.cuts import Cut, drawn, images, unflushed
+from tests.support.power.told import decode, tell
 from tests.support.processes import eventually
 
 pytestmark = pytest.mark.system
 report = logging.getLogger("power-cuts")
 DISK_BYTES = 24 << 20
-CUTS_A_ROUND = 150
+CUTS_A_ROUND = 125
 LIVES = 3  # of the writer in a round: it is killed, and goes on
 LIFE_BYTES = 4 << 20  # of the disk's log
 
@@ -73,11 +77,29 @@ def test_nothing_that_was_told_is_lost_or_there_twice(memory: Path, cuts: int) -
         records = run(memory / f"round-{number}", disk)
         drawn_here = drawn(records, cuts // rounds, number)
         broken, disk = cut(memory, disk, records, drawn_here)
-        tell(records, drawn_here)
+        summarise(records, drawn_here)
         assert broken == {}
 
 
-def tell(records: list[log.Record], cuts: list[Cut]) -> None:
+def test_what_was_told_to_be_gone_stays_gone(memory: Path) -> None:
+    empty = mounts.empty_ext4(memory, DISK_BYTES)
+    with mounts.recorded(memory / "run", empty) as disk:
+        journal = Journal(disk.path / "journal", writer.MAX_BYTES)
+        writer.write(disk.path / "journal", journal, partial(tell, disk.told), 1000)
+        journal.close()
+    records = log.read(disk.log)
+    cuts = [Cut(at + 1, "nothing", 0) for at in evictions(records)]
+    assert len(cuts) > 2
+    assert cut(memory, empty, records, cuts)[0] == {}
+
+
+def evictions(records: list[log.Record]) -> list[int]:
+    """Return where in a log it was told that events had to go."""
+    told = [(at, decode(entry.data).first) for at, entry in enumerate(records) if entry.kind == log.TOLD]
+    return [at for (_, before), (at, first) in pairwise(told) if first != before]
+
+
+def summarise(records: list[log.Record], cuts: list[Cut]) -> None:
     """Say what was cut how often."""
     ways = Counter(each.keep for each in cuts)
     torn = sum(unflushed(records, each.at) for each in cuts)

@@ -220,6 +220,7 @@ class Journal:
         self._beside = None
         if gone is not None:
             self._evicted = Evicted(self._evicted.first if self._evicted else gone[0], gone[1], known)
+            segment.sync(self._path)  # what is told to be gone must not be there again after a power cut
         if over > 0 and need:
             raise SegmentError(f"the journal may take {self.limit} bytes: {need} more do not go in")
 
@@ -242,11 +243,13 @@ class Journal:
 
 def evict(path: Path, limit: int, acked: int, *, hold: bool = False) -> Evicted | None:
     """Keep a journal nobody writes to within a limit; returns what had to go. Its newest segment stays."""
+    gone = None
     try:
         gone, _ = _evict(path, segment.taken_below(path) - limit, acked if hold else None)
+        if gone is not None:
+            segment.sync(path)
     except OSError as error:
         log.warning("%s: cannot be trimmed: %s", path.name, error)
-        return None
     return Evicted(*gone, acked) if gone is not None else None
 
 

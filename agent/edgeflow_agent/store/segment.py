@@ -123,12 +123,14 @@ class Segment:
 def create(
     path: Path, journal: str, blocks: Sequence[tuple[int, bytes]], following: int, serial: int
 ) -> None:
-    """Make a segment that begins with these blocks, all in its first transaction, and put its name on disk.
+    """Put a segment's name on disk, then let it begin with these blocks, all in its first transaction.
 
-    Raises lmdb.Error or OSError; what a crash or a full disk leaves behind is unfinished, and holds nothing.
+    In that order, because readers pass on what is committed: nothing may fail, or be lost, behind it. Raises
+    lmdb.Error or OSError; what a crash or a full disk leaves behind is unfinished, and holds nothing.
     """
     env = _opened(path, write=True)
     try:
+        sync(path.parent)
         with env.begin(write=True) as txn:
             meta, found = env.open_db(b"meta", txn), env.open_db(b"blocks", txn)
             txn.put(b"format", b"%d" % FORMAT, db=meta)
@@ -136,7 +138,6 @@ def create(
             _put(txn, meta, found, blocks, {b"next": following, b"serial": serial})
     finally:
         env.close()
-    sync(path.parent)
 
 
 def files(folder: Path) -> list[tuple[Path, int]]:
@@ -210,8 +211,8 @@ def allocated(path: Path) -> int:
 
 
 def _opened(path: Path, *, write: bool) -> lmdb.Environment:
-    if not write and not path.is_file():
-        raise OSError("no such file")
+    if not write and not path.stat().st_size:  # its name came to the disk, and then the power went
+        raise UnfinishedError(f"{path.name}: empty")
     return lmdb.open(
         str(path), subdir=False, map_size=MAP_BYTES, max_dbs=2, max_readers=32, readonly=not write
     )

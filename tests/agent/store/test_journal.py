@@ -346,3 +346,34 @@ def test_what_was_set_aside_goes_before_anything_that_can_be_read(tmp_path: Path
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".damaged")]
     again.close()
     assert JournalReader(tmp_path).first == 1
+
+
+def test_a_segment_whose_name_cannot_be_put_on_disk_shows_nobody_its_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path, 1 << 30)
+
+    def refuse(folder: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(segment, "sync", refuse)
+    with pytest.raises(JournalError, match="Input/output error"):
+        fill(journal)
+    monkeypatch.undo()
+    following = journal.next
+    journal.close()
+    assert JournalReader(tmp_path).last == following - 1
+    again = Journal(tmp_path, 1 << 30)
+    again.commit([block(1)])
+    again.close()
+    assert JournalReader(tmp_path).last == following
+
+
+def test_a_reader_takes_an_empty_segment_for_one_that_was_not_begun(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = long(tmp_path)
+    journal.close()
+    segment.named(tmp_path, journal.next).write_bytes(b"")
+    assert JournalReader(tmp_path).last == journal.next - 1
+    assert not caplog.records

@@ -93,6 +93,8 @@ def _events(numbers: list[int], promise: Promise, following: int) -> Iterator[st
     told = promise.committed
     if told is not None and told.next > promise.oldest and not (numbers and numbers[0] <= promise.oldest):
         yield f"events from {promise.oldest} on were told, there are those from {numbers[:1]} on"
+    if told is not None and numbers and numbers[0] < told.first:
+        yield f"events before {told.first} were told to be gone, there are those from {numbers[0]} on"
 
 
 def _going_on(path: Path, before: list[int]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from edgeflow_agent.store.journal import Durable, Journal
 from edgeflow_proto.event import Block, Clock, Column
 from tests.support.power.told import Committed, tell
 
-MAX_BYTES = 4 << 20  # of the journal: segments turn over and go all the time
+MAX_BYTES, LESS_BYTES = 4 << 20, 3 << 20  # of the journal: segments turn over and go all the time
 STATE_BYTES = 9000
 COPY_EVERY = 8  # commits
 _WIDTH = 40  # bytes of an event besides its time
@@ -48,7 +48,7 @@ def blocks(first: int) -> list[Block]:
     """Return what is committed together when the next number is `first`: one event or thousands."""
     rng, out = random.Random(-first), []
     for _ in range(rng.choice((1, 1, 2, 3))):
-        out.append(block(first, int(2 ** rng.uniform(0, 11))))
+        out.append(block(first, int(2 ** rng.uniform(0, rng.choice((2, 2, 11))))))
         first += out[-1].count
     return out
 
@@ -74,7 +74,9 @@ def write(path: Path, journal: Journal, say: Say, commits: float = math.inf) -> 
     while journal.serial < end:
         serial = journal.serial + 1
         copy = durable(serial) if serial % COPY_EVERY == 0 else None
-        evicted = journal.commit(blocks(journal.next), serial, copy)
+        limit = MAX_BYTES if serial % 32 < 16 else LESS_BYTES  # as when others fill the disk, and stop
+        trimmed = journal.trim(limit) if limit != journal.limit else None
+        evicted = journal.commit(blocks(journal.next), serial, copy) or trimmed
         first = first if evicted is None else evicted.last + 1
         copied = copied if copy is None else serial
         say(Committed(journal.id, first, journal.next, serial, copied))
