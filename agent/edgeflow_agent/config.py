@@ -91,7 +91,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     brokers: dict[str, Broker] = msgspec.field(default_factory=lambda: {"local": Broker()})
     endpoints: dict[str, Endpoint] = {}  # by the names that http outputs call them
     params: dict[str, dict[str, Any]] = {}  # pipeline → parameter → value
-    commit: Duration = Duration(200_000_000)  # shortest time between two commits of a journal
+    commit: Duration = Duration(10**9)  # shortest time between two commits of a journal
     storage: StorageSettings = StorageSettings()
     log_bytes: int = 16 << 20  # of all processes together
     hang: Duration = Duration(10 * 10**9)  # a process whose loop stands still for this long is killed

@@ -7,13 +7,14 @@ from edgeflow_proto.event import Block
 
 MAX_BYTES = 16 << 20  # of rows, kept in memory while the disk refuses them
 MAX_NOTICES = 1000
+COMMIT_BYTES = 1 << 20  # of rows, which are worth a commit of their own: more in one would save nothing
 
 
 class Queue:
     """Rows per event output, in order, and notices; `first` are those that explain all the others.
 
     `count` is how many rows wait, `decided` when the newest were, CLOCK_BOOTTIME ns; `urgent` says that some
-    of them are not to wait.
+    of them are not to wait, or that there are enough for a commit.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,7 @@ class Queue:
         self.rows.setdefault(output, []).append(copied(batch))
         self.count += len(batch)
         self._bytes += _size(batch)
+        self.urgent |= self._bytes > COMMIT_BYTES
         self.decided = decided
 
     def shed(self) -> int:
