@@ -34,7 +34,7 @@ from edgeflow_agent.processes.taps import Taps
 from edgeflow_agent.runtime.plan import compile_plan
 from edgeflow_agent.runtime.run import Runtime, StepStoppedError
 from edgeflow_agent.store.journal import Evicted, Journal
-from edgeflow_agent.store.ledger import Ledger
+from edgeflow_agent.store.ledger import HELD_NS, Ledger
 from edgeflow_agent.table import TABLE
 from edgeflow_proto import setup
 from edgeflow_proto.event import Block
@@ -343,6 +343,8 @@ class Worker:
             self._tell("step.failed", "error", data, now)
         for letter in self._tally.letters():
             self._tell("deadletter", "error", letter, now)
+        for process in self._ledger.held(now):
+            self._tell("journal.held", "warning", {"process": process, "seconds": HELD_NS / 1e9}, now)
         if self._queue:
             if self._ledger.due(now, self._start.commit_ns, urgent=self._queue.urgent):
                 self._commit()

@@ -228,6 +228,10 @@ class Journal:
         evicted, self._evicted = self._evicted, None
         return evicted
 
+    def readers(self) -> set[tuple[int, int]]:
+        """Return who has a read transaction open on the newest segment (see `Segment.readers`)."""
+        return self._active.readers()
+
     @property
     def bytes(self) -> int:
         """Bytes the journal takes on disk, with all that belongs to it."""

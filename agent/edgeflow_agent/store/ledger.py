@@ -14,6 +14,7 @@ from edgeflow_agent.store.journal import Damage, Durable, Evicted, Journal, Jour
 from edgeflow_proto.event import Block
 
 DURABLE_NS = 60 * 10**9
+HELD_NS = 10 * 10**9  # readers are done in milliseconds
 MAX_PATIENCE = 10  # times the usual, between two tries
 SETTLE_NS = 50 * 10**6  # shortest time between two snapshots while no event waits
 
@@ -36,6 +37,9 @@ class Ledger:
         self._committed = self._written = self._last_durable = 0  # when, of commits and of all snapshots
         self.error = ""
         self._refused = 0  # times in a row
+        self._looked = 0
+        self._reading: set[tuple[int, int]] = set()  # read transactions, as process and number
+        self._kept: set[tuple[int, int]] = set()  # told of
 
     @property
     def damaged(self) -> list[Damage]:
@@ -105,6 +109,18 @@ class Ledger:
     def trim(self, limit: int, *, hold: bool) -> Evicted | None:
         """Keep the journal within another limit from now on (see `Journal.trim`); returns what went."""
         return self._journal.trim(limit, self._acked, hold=hold)
+
+    def held(self, now: int) -> list[int]:
+        """Return processes that have kept a read transaction open since the last look, `HELD_NS` ago.
+
+        Each one is returned once for each transaction it keeps.
+        """
+        if now - self._looked < HELD_NS:
+            return []
+        before, self._looked, self._reading = self._reading, now, self._journal.readers()
+        kept = before & self._reading
+        new, self._kept = kept - self._kept, kept
+        return [process for process, _ in sorted(new)]
 
     def _count(self, now: int, decided: int) -> None:
         self.error, self._refused = "", 0

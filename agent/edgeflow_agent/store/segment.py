@@ -115,6 +115,19 @@ class Segment:
             out.append((first, following - first, data))
         return out
 
+    def readers(self) -> set[tuple[int, int]]:
+        """Return the read transactions that are open, as process id and transaction; the dead have none.
+
+        Pages they may still need are not used again, so that one left open makes the file grow.
+        """
+        self._env.reader_check()
+        rows = [line.split() for line in self._env.readers().splitlines()]
+        return {
+            (int(row[0]), int(row[2]))
+            for row in rows
+            if len(row) == 3 and row[0].isdecimal() and row[2].isdecimal()
+        }
+
     def close(self) -> None:
         """Close the environment."""
         self._env.close()

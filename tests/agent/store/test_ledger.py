@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from edgeflow_agent.core import board, snapshot
 from edgeflow_agent.core.snapshot import Snapshots
+from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import Journal
-from edgeflow_agent.store.ledger import DURABLE_NS, Ledger
+from edgeflow_agent.store.ledger import DURABLE_NS, HELD_NS, Ledger
 from edgeflow_proto.event import Block, Clock
 
 BYTES = 4 << 20
@@ -96,3 +99,27 @@ def test_what_is_urgent_waits_for_no_group_but_a_disk_that_refuses_is_left_alone
     journal.limit = BYTES
     assert ledger.commit(4_000, [block()], b"two", 0)[0]
     assert ledger.due(4_000 + every, every)
+
+
+READER = """
+import sys, lmdb
+env = lmdb.open(sys.argv[1], subdir=False, map_size=64 << 20, max_dbs=2, max_readers=32, readonly=True)
+with env.begin():
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_process_that_keeps_a_transaction_open_is_found_once(tmp_path: Path) -> None:
+    journal, ledger = Device(tmp_path).worker()
+    ledger.commit(1, [block()], b"one", 0)
+    command = [sys.executable, "-c", READER, str(segment.names(tmp_path)[-1])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"open\n"
+        ledger.commit(2, [block()], b"two", 0)
+        found = [ledger.held(look * HELD_NS) for look in range(1, 5)]
+        assert found == [[], [reader.pid], [], []]
+        reader.kill()
+    assert ledger.held(9 * HELD_NS) == []
+    assert journal.readers() == set()
