@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import shutil
 import struct
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
@@ -23,7 +27,7 @@ from edgeflow_proto.event import Block, Clock, Column
 from edgeflow_proto.pipeline.units import Size
 from tests.support.device import Device
 from tests.support.mosquitto import Mosquitto
-from tests.support.processes import eventually
+from tests.support.processes import eventually, kill
 from tests.support.small_disk import fill, small_disk
 
 pytestmark = pytest.mark.system
@@ -37,7 +41,14 @@ outputs:
   seen: {from: all, event: watch.all}
   told: {from: all, mqtt: told}
 """
+LONE = """
+edgeflow: 1
+name: {name}
+inputs: {{host: {{host: 50ms, fields: [cpu]}}}}
+outputs: {{seen: {{from: host, event: all}}}}
+"""
 MB = 1 << 20
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -92,6 +103,77 @@ def test_on_a_full_disk_it_goes_on_deciding_and_acting_and_writes_all_of_it_when
     times = [moment(event) for event in full.events("watch", "watch.all")]
     assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 1.0
     sequences = [int(event["sequence"]) for event in full.events("watch")]
+    assert sequences == list(range(1, len(sequences) + 1))
+
+
+def test_a_worker_that_dies_on_a_full_disk_is_back_at_once(full: Device, broker: Mosquitto) -> None:
+    full.start()
+    full.deploy("watch", WATCH)
+    client, heard = listener(broker.port)
+    eventually(lambda: full.events("watch", "watch.all"), "it decides")
+    filler = fill(full.folder / "disk")
+    eventually(lambda: any("refuses" in words for words in ready(full)["degraded"]), "it is degraded", 90)
+    (worker,) = full.workers()
+    kill(worker)
+    eventually(lambda: full.workers() and worker not in full.workers(), "another worker runs")
+    before, stored = len(heard), len(full.events("watch", "watch.all"))
+    eventually(lambda: len(heard) > before + 20, "it acts")
+    filler.unlink()
+    eventually(lambda: len(full.events("watch", "watch.all")) > stored + 20, "it writes")
+    client.loop_stop()
+    client.disconnect()
+    sequences = [int(event["sequence"]) for event in full.events("watch")]
+    assert sequences == list(range(1, len(sequences) + 1))
+    times = [event["monotonicns"] for event in full.events("watch", "watch.all")]
+    assert len(times) == len(set(times))
+
+
+def without_privileges(folder: Path) -> list[str]:
+    """Return the command that runs another as who owns a folder and may not look past permissions.
+
+    That is another user, or where that one may not run this interpreter root without its privileges to.
+    """
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("giving up privileges takes root and setpriv")
+    user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    probe = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
+    if subprocess.run([*user, sys.executable, "-c", probe], check=False, capture_output=True).returncode:
+        return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    return user
+
+
+def test_a_store_that_lost_its_permissions_is_named_and_used_again_when_it_has_them() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        device = Device(Path(name), log_bytes=4 * MB)
+        device.prefix = without_privileges(Path(name))
+        device.start()
+        try:
+            lose_permissions(device)
+        finally:
+            device.close()
+
+
+def lose_permissions(device: Device) -> None:
+    for name in ("watch", "other"):
+        device.deploy(name, LONE.format(name=name))
+        eventually(lambda name=name: device.events(name, "all"), f"{name} decides")
+    journal = device.store / "journals" / "watch"
+    for path in (*journal.iterdir(), journal):
+        path.chmod(0)
+    for worker in device.workers():
+        kill(worker)
+    eventually(lambda: "Permission denied" in device.pipeline("watch")["reason"], "it is named", 90)
+    before = len(device.events("other", "all"))
+    eventually(lambda: len(device.events("other", "all")) > before + 10, "the other one goes on")
+    journal.chmod(0o700)
+    for path in journal.iterdir():
+        path.chmod(0o600)
+    eventually(lambda: device.pipeline("watch")["state"] == "running", "it runs again", 90)
+    more = len(device.events("watch", "all"))
+    eventually(lambda: len(device.events("watch", "all")) > more, "it decides again")
+    sequences = [int(event["sequence"]) for event in device.events("watch")]
     assert sequences == list(range(1, len(sequences) + 1))
 
 

@@ -80,6 +80,13 @@ class OpenJournal:
         self._reader.close()
 
 
+def _has_segments(path: Path) -> bool:
+    try:
+        return bool(segment.names(path))
+    except OSError:  # of this one; it takes no other with it
+        return False
+
+
 class Journals:
     """The journals below a folder, by the name of their pipeline."""
 
@@ -114,7 +121,7 @@ class Journals:
 
     def _paths(self) -> list[Path]:
         try:
-            return sorted(path for path in self._folder.iterdir() if path.is_dir() and segment.names(path))
+            return sorted(path for path in self._folder.iterdir() if path.is_dir() and _has_segments(path))
         except OSError:
             return []
 
