@@ -142,3 +142,22 @@ def test_a_process_that_stands_still_is_killed_and_started_again(device: Device,
     eventually(lambda: device.child("io") != pid, "a new io runs", 30)
     died = eventually(lambda: device.events("_agent", "edgeflow.process.died"), "it is told")
     assert "stood still" in died[0]["data"]["reason"]
+
+
+def test_a_device_whose_state_was_damaged_runs_what_it_ran(lone: Device) -> None:
+    lone.start()
+    lone.deploy("watch", LONE.format(name="watch", where="cpu >= 0"))
+    lone.deploy("watch", LONE.format(name="watch", where="cpu >= -1"))
+    digest = lone.pipeline("watch")["digest"]
+    eventually(lambda: lone.events("watch", "watch.all"), "it decides")
+    lone.stop()
+    with (lone.store / "state" / "data.mdb").open("r+b") as file:
+        file.write(b"x" * 8192)
+    lone.start()
+    eventually(lambda: lone.pipeline("watch")["state"] == "running", "it runs again")
+    assert lone.pipeline("watch")["digest"] == digest
+    (told,) = lone.events("_agent", "edgeflow.state.damaged")
+    assert told["data"]["pipelines"] == ["watch"]
+    lone.stop()
+    lone.start()
+    eventually(lambda: lone.pipeline("watch")["state"] == "running", "it is remembered again")

@@ -155,6 +155,9 @@ class Agent:
         """Run until SIGTERM or SIGINT; then let every process drain, and return."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, self._loop.stop)
+        if self._state.damaged:
+            data = {"reason": self._state.damaged, "pipelines": self._offers.recover()}
+            self._tell("state.damaged", "error", data)
         self._offers.clean()
         self._tell_start()
         self._supervisor.add(self._io)

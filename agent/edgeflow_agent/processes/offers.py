@@ -30,7 +30,7 @@ from edgeflow_agent.deploy.lifecycle import offered, withdrawn
 from edgeflow_agent.deploy.verdict import Verdict
 from edgeflow_agent.store.state import Deployment, OfferRecord, State
 from edgeflow_agent.table import ADMIT, ADMIT_NS
-from edgeflow_proto.bundle import MANIFEST_FILE, PIPELINE_FILE
+from edgeflow_proto.bundle import MANIFEST_FILE, PIPELINE_FILE, decode_manifest
 
 log = logging.getLogger("edgeflow.agentd")
 said = logging.getLogger("edgeflow.trial")
@@ -82,6 +82,20 @@ class Offers:
         self._used: set[str] = set()
         self.deployments: dict[str, Deployment] = state.deployments()
         self.changed: list[str] = []  # names whose deployment is not the one that runs, perhaps
+
+    def recover(self) -> list[str]:
+        """Want again what was admitted before the state was lost, of each name the newest; returns the names.
+
+        It counts as put by a local program: the relay's wish wins over it as soon as there is one.
+        """
+        found: dict[str, Path] = {}
+        for folder in sorted((self._store / "bundles").glob("*"), key=lambda path: path.stat().st_mtime):
+            with contextlib.suppress(OSError, ValueError):
+                found[decode_manifest((folder / MANIFEST_FILE).read_bytes()).name] = folder
+        for name, folder in found.items():
+            self.deployments[name] = Deployment({"http": OfferRecord(folder.name)})
+            self._unwritten.add(name)
+        return list(found)
 
     def clean(self) -> None:
         """Remove what a crash left: everything staged, and bundles nobody wants."""

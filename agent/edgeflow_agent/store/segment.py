@@ -71,7 +71,7 @@ class Segment:
     @property
     def size(self) -> int:
         """Bytes of the file in use."""
-        return int((self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
+        return used_bytes(self._env)
 
     @property
     def next(self) -> int:
@@ -131,6 +131,11 @@ class Segment:
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+
+def used_bytes(env: lmdb.Environment) -> int:
+    """Return how long the file of an environment is, or should be."""
+    return int((env.info()["last_pgno"] + 1) * env.stat()["psize"])
 
 
 def create(

@@ -6,6 +6,8 @@ One small LMDB environment, written by `agentd` alone, each change synced before
 from __future__ import annotations
 
 import logging
+import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,15 @@ from typing import Any
 import lmdb
 import msgspec
 
+from edgeflow_agent.store.segment import used_bytes
 from edgeflow_proto.timeline import Boot, Timeline
 
 log = logging.getLogger("edgeflow.agentd")
 FORMAT = 1
 _SIZE = 16 << 20
 MAX_BOOTS = 1000
+_GENERATIONS = 1 << 22  # half of those there can be: a row's number has 63 bits, 40 of them its place
+_DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.PageNotFoundError)
 
 
 class StateError(RuntimeError):
@@ -52,21 +57,19 @@ class Alive(msgspec.Struct, frozen=True):
 class State:
     """The environment. Every method is one transaction; raises lmdb.Error when the disk refuses.
 
-    `relieve` is asked for room then, and what was refused is tried once more when there is some.
+    `relieve` is asked for room then, and what was refused is tried once more when there is some. An
+    environment that cannot be read is set aside and a new one begun; `damaged` says why.
     """
 
     def __init__(self, path: Path, relieve: Callable[[], bool] = bool) -> None:
-        """Open or make it; raises StateError when the store is of another format."""
+        """Open or make it; raises StateError when it is of another format, or there is none to be had."""
         self._relieve = relieve
-        path.mkdir(parents=True, exist_ok=True)
-        self._generation = 0
+        self._generation, self.damaged = 0, ""
         try:
-            self._env = lmdb.open(str(path), map_size=_SIZE, max_dbs=3)
-            self._meta = self._env.open_db(b"meta")
-            self._boots = self._env.open_db(b"boots")
-            self._deployments = self._env.open_db(b"deployments")
-            known = self._get(b"format")
-        except lmdb.Error as error:
+            known = self._open(path)
+        except _DAMAGE as error:
+            known = self._begin_anew(path, error)
+        except (lmdb.Error, OSError) as error:
             raise StateError(f"{path}: {error}") from error
         if known is None:
             self._put(b"format", b"%d" % FORMAT)
@@ -74,6 +77,32 @@ class State:
             raise StateError(
                 f"{path}: store format {int(known)} is not known to this version, which has {FORMAT}"
             )
+
+    def _open(self, path: Path) -> bytes | None:
+        """Open the environment; returns the format of the store, ``None`` when it is new."""
+        path.mkdir(parents=True, exist_ok=True)
+        self._env = lmdb.open(str(path), map_size=_SIZE, max_dbs=3)
+        try:
+            if (path / "data.mdb").stat().st_size < used_bytes(self._env):
+                raise lmdb.CorruptedError("the file is cut off")
+            self._meta = self._env.open_db(b"meta")
+            self._boots = self._env.open_db(b"boots")
+            self._deployments = self._env.open_db(b"deployments")
+            return self._get(b"format")
+        except lmdb.Error:
+            self._env.close()
+            raise
+
+    def _begin_anew(self, path: Path, error: Exception) -> bytes | None:
+        """Set a damaged environment aside; generations begin where hardly any was: no number repeats."""
+        log.error("%s is damaged and set aside: %s", path, error)
+        aside = path.with_name(path.name + ".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        self.damaged = str(error)
+        known = self._open(path)
+        self._put(b"generation", b"%d" % secrets.randbelow(_GENERATIONS))
+        return known
 
     def _get(self, key: bytes) -> bytes | None:
         with self._env.begin() as txn:

@@ -77,3 +77,21 @@ def test_others_read_what_is_known_of_the_clock_while_the_agent_writes_it(tmp_pa
     state.close()
     assert timeline(tmp_path / "nowhere").boots == ()
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("harm", ["overwritten", "cut off"])
+def test_a_damaged_state_is_set_aside_and_numbers_go_on_elsewhere(tmp_path: Path, harm: str) -> None:
+    state = State(tmp_path / "state")
+    for name in range(200):
+        state.deploy(f"p{name}", Deployment({"http": OfferRecord("d" * 64)}))
+    assert state.next_generation() == 1
+    state.close()
+    with (tmp_path / "state" / "data.mdb").open("r+b") as file:
+        file.write(b"x" * 8192) if harm == "overwritten" else file.truncate(3 * 4096)
+    again = State(tmp_path / "state")
+    assert again.damaged
+    assert again.deployments() == {}
+    assert 1 < again.next_generation() < 1 << 23
+    again.close()
+    assert (tmp_path / "state.damaged" / "data.mdb").exists()
+    assert State(tmp_path / "state").damaged == ""
