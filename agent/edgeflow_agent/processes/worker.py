@@ -100,7 +100,7 @@ class Worker:
         self._plan = plan
         self._runtime = Runtime(plan, self._tally, time.perf_counter_ns)
         self._remembers = any(not operator.stateless for operator in plan.operators.values())
-        journal = Journal(Path(start.journal), start.journal_bytes, self._set_up)
+        journal = Journal(Path(start.journal), start.journal_bytes, self._set_up, self._evicted)
         self._ledger = Ledger(journal, snapshots, self._slot, start.digest, self._acked)
         self._caution = Caution(snapshots, start.deaths)
         events = [node for node in graph.outputs.values() if not node.options.effect]
@@ -140,7 +140,7 @@ class Worker:
                 elif isinstance(message, messages.Tap) and fds:
                     self._taps.add(message, fds[0])
                 elif isinstance(message, messages.Limits):
-                    self._tell_evicted(self._ledger.trim(message.journal, hold=message.hold))
+                    self._count_evicted(self._ledger.trim(message.journal, hold=message.hold))
                 elif isinstance(message, messages.Stop):
                     self._stopping = True
         except Closed:
@@ -371,15 +371,17 @@ class Worker:
         self._heal()
         shm.add(self._commits, 1)
         self._release()
-        self._tell_evicted(evicted)
+        self._count_evicted(evicted)
 
-    def _tell_evicted(self, evicted: Evicted | None) -> None:
-        """Say which events went that nobody else has."""
+    def _count_evicted(self, evicted: Evicted | None) -> None:
+        """Count events that went; those that nobody else has were told before."""
         if evicted is not None:
             self._slot.counter("events_evicted_total").add(evicted.last - evicted.first + 1)
-        if evicted is not None and evicted.lost:
             self._slot.counter("events_evicted_unacked_total").add(evicted.lost)
-            self._tell("gap", "error", evicted.data, clock.boottime_ns())
+
+    def _evicted(self, evicted: Evicted) -> Block:
+        """Return the event that says which events go that nobody else has."""
+        return notice("gap", "error", evicted.data, clock.now(), clock.boottime_ns(), self._start.digest)
 
     def _blocks(self) -> Iterator[Block]:
         now = clock.now()

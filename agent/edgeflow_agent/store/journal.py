@@ -12,13 +12,14 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import lmdb
 import msgspec
 
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.segment import Found, Segment, SegmentError
+from edgeflow_agent.store.segment import Found, Marks, Segment, SegmentError
 from edgeflow_proto.event import Block
 
 log = logging.getLogger("edgeflow.journal")
@@ -27,6 +28,7 @@ SEGMENT_BYTES = 8 << 20
 SEGMENTS = 4  # at least, of those a journal may have room for
 DAMAGED = ".damaged"
 STATE = "state"
+_FRESH = Marks(1)
 _LEAST_EVENT = 8  # bytes: its time alone
 
 
@@ -75,15 +77,22 @@ class Damage(msgspec.Struct, frozen=True):
 class Journal:
     """The writing end. Hold one per journal, in one process."""
 
-    def __init__(self, path: Path, limit: int, head: Callable[[], Block] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limit: int,
+        head: Callable[[], Block] | None = None,
+        gap: Callable[[Evicted], Block] | None = None,
+    ) -> None:
         """Open or make the journal; raises JournalError when the disk refuses.
 
         `limit` is what all of it may take on disk, in bytes; it may be changed at any time (see `trim`).
         `damaged` are the segments that were set aside because they cannot be read. `head` gives the block
-        that each further segment begins with: what its events need to be understood goes when they go.
+        that each further segment begins with: what its events need to be understood goes when they go. `gap`
+        gives the one that says which events go that nobody else has; it is committed before they do.
         """
         self._path = path
-        self._head = head
+        self._head, self._gap = head, gap
         self.limit = limit
         self.hold = False  # what the relay does not have does not go to make room: commits are refused then
         self._evicted: Evicted | None = None  # not told yet
@@ -92,10 +101,17 @@ class Journal:
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._active = self._open()
+            self.id = self._active.id
+            self.next, self.serial, self._gone = self._active.marks
+            self._finish()
             self.durable = _read_state(path / STATE)
         except (lmdb.Error, OSError, SegmentError) as error:
             raise JournalError(f"{path}: {error}") from error
-        self.id, self.next, self.serial = self._active.id, self._active.next, self._active.serial
+
+    def _finish(self) -> None:
+        """Remove what was told to be gone, when the power went before it was."""
+        for each in _ended(self._path, self._gone):
+            segment.remove(each)
 
     def _open(self) -> Segment:
         """Return the newest segment that can be written to, a new one behind any that cannot be read."""
@@ -120,15 +136,15 @@ class Journal:
         """Go on behind all numbers that a damaged newer segment can have given away."""
         if not self.damaged:
             return newest
-        journal, serial = newest.id, newest.serial
+        journal, marks = newest.id, newest.marks
         newest.close()
-        return self._begin(journal, serial)
+        return self._begin(journal, marks)
 
-    def _begin(self, journal: str, serial: int = 0) -> Segment:
+    def _begin(self, journal: str, marks: Marks = _FRESH) -> Segment:
         furthest = max((damage.first for damage in self.damaged), default=None)
         first = 1 if furthest is None else furthest + segment.MAP_BYTES // _LEAST_EVENT
         path = segment.named(self._path, first)
-        segment.create(path, journal, [], first, serial)
+        segment.create(path, journal, [], marks._replace(next=first))
         return Segment(path, write=True)
 
     def commit(
@@ -161,7 +177,7 @@ class Journal:
         if not blocks or self._active.size < self._segment_bytes:
             numbered, following = _numbered(blocks, self.next)
             try:
-                self._active.append(numbered, following, serial)
+                self._active.append(numbered, Marks(following, serial, self._gone))
             except lmdb.MapFullError:
                 if not blocks or self._active.first == self.next:
                     raise  # what does not go into an empty segment goes into none
@@ -181,9 +197,12 @@ class Journal:
         )
         path = segment.named(self._path, self.next)
         segment.remove(path)  # what an attempt left that the disk refused
-        segment.create(path, self.id, encoded, following, serial)
+        segment.create(path, self.id, encoded, Marks(following, serial, self._gone))
         self._active.close()
-        self._active = Segment(path, write=True)
+        try:
+            self._active = Segment(path, write=True)
+        except SegmentError as error:  # it is written all the same: who resumes finds it
+            raise RuntimeError(f"{path}: {error}") from error
         self._beside = None
         self.next = following
 
@@ -216,13 +235,30 @@ class Journal:
         if over <= 0:
             return
         known = acked()
-        gone, over = _evict(self._path, over, known if self.hold else None)
-        self._beside = None
-        if gone is not None:
-            self._evicted = Evicted(self._evicted.first if self._evicted else gone[0], gone[1], known)
+        going, over = _going(self._path, over + segment.room([b""]), known if self.hold else None)
+        self._tell(going, known)
+        for each in going:
+            segment.remove(each)
+        if going:
             segment.sync(self._path)  # what is told to be gone must not be there again after a power cut
+        self._beside = None
         if over > 0 and need:
             raise SegmentError(f"the journal may take {self.limit} bytes: {need} more do not go in")
+
+    def _tell(self, going: list[Path], acked: int) -> None:
+        """Commit which events are about to go."""
+        gone = _range(self._path, going)
+        if gone is None:
+            return
+        evicted = Evicted(*gone, acked)
+        self._gone = evicted.last
+        self._evicted = Evicted(self._evicted.first if self._evicted else evicted.first, evicted.last, acked)
+        if self._gap is not None and evicted.lost:
+            block = self._gap(evicted)
+            self._active.append(
+                [(self.next, block.encode())], Marks(self.next + block.count, self.serial, self._gone)
+            )
+            self.next += block.count
 
     def _told(self) -> Evicted | None:
         evicted, self._evicted = self._evicted, None
@@ -249,32 +285,44 @@ def evict(path: Path, limit: int, acked: int, *, hold: bool = False) -> Evicted 
     """Keep a journal nobody writes to within a limit; returns what had to go. Its newest segment stays."""
     gone = None
     try:
-        gone, _ = _evict(path, segment.taken_below(path) - limit, acked if hold else None)
-        if gone is not None:
+        going, _ = _going(path, segment.taken_below(path) - limit, acked if hold else None)
+        gone = _range(path, going)
+        for each in going:
+            segment.remove(each)
+        if going:
             segment.sync(path)
     except OSError as error:
         log.warning("%s: cannot be trimmed: %s", path.name, error)
     return Evicted(*gone, acked) if gone is not None else None
 
 
-def _evict(path: Path, over: int, upto: int | None) -> tuple[tuple[int, int] | None, int]:
-    """Remove what was set aside and then the oldest segments, all but the newest, while bytes are `over`.
+def _going(path: Path, over: int, upto: int | None) -> tuple[list[Path], int]:
+    """Return what is to go while bytes are `over`, and how many are then.
 
-    With `upto` only segments go whose events are all up to that one. Returns the first and the last event
-    that went, and the bytes that are still over; raises OSError.
+    What was set aside goes first, then the oldest segments; the newest stays, and with `upto` those that have
+    events above it. Raises OSError.
     """
-    segments = segment.names(path)
-    ends = [segment.number(later) - 1 for later in segments[1:]]
-    may = [each for each, end in zip(segments, ends, strict=False) if upto is None or end <= upto]
+    may = segment.names(path)[:-1] if upto is None else _ended(path, upto)
+    going = []
     for each in [*sorted(path.glob("*" + DAMAGED)), *may]:
         if over <= 0:
             break
         over -= segment.taken(each)
-        segment.remove(each)
-    left = segment.names(path)
-    if left[:1] == segments[:1]:
-        return None, over
-    return (segment.number(segments[0]), segment.number(left[0]) - 1), over
+        going.append(each)
+    return going, over
+
+
+def _ended(path: Path, upto: int) -> list[Path]:
+    """Return the segments all of whose events are up to that one; never the newest."""
+    segments = segment.names(path)
+    return [each for each, later in pairwise(segments) if segment.number(later) - 1 <= upto]
+
+
+def _range(path: Path, going: list[Path]) -> tuple[int, int] | None:
+    """Return the first and the last event of segments that are to go, ``None`` where there are none."""
+    segments = segment.names(path)
+    gone = [each for each in segments if each in going]
+    return (segment.number(gone[0]), segment.number(segments[len(gone)]) - 1) if gone else None
 
 
 class JournalReader:

@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 
@@ -33,6 +33,18 @@ class SegmentError(RuntimeError):
 
 class UnfinishedError(SegmentError):
     """A file whose first transaction was never committed: it holds nothing and never did."""
+
+
+class Marks(NamedTuple):
+    """What is written with blocks.
+
+    The number that comes next, the serial of the snapshot behind them, and up to which event the journal has
+    let go.
+    """
+
+    next: int
+    serial: int = 0
+    gone: int = 0
 
 
 class Segment:
@@ -76,24 +88,22 @@ class Segment:
     @property
     def next(self) -> int:
         """Number of the event that comes next."""
-        return self._number(b"next")
+        return self.marks.next
 
     @property
-    def serial(self) -> int:
-        """Serial of the snapshot to resume from."""
-        return self._number(b"serial")
-
-    def _number(self, name: bytes) -> int:
+    def marks(self) -> Marks:
+        """What was written with the newest blocks."""
         with self._env.begin() as txn:
-            return int.from_bytes(txn.get(name, db=self._meta) or b"", "big")
+            found = (txn.get(name.encode(), db=self._meta) or b"" for name in Marks._fields)
+            return Marks(*(int.from_bytes(value, "big") for value in found))
 
-    def append(self, blocks: Sequence[tuple[int, bytes]], following: int, serial: int) -> None:
+    def append(self, blocks: Sequence[tuple[int, bytes]], marks: Marks) -> None:
         """Append blocks ``(first, data)`` in one synced transaction; raises lmdb.Error or OSError.
 
         Nothing was written then, and the call may be repeated.
         """
         with self._env.begin(write=True) as txn:
-            _put(txn, self._meta, self._blocks, blocks, {b"next": following, b"serial": serial})
+            _put(txn, self._meta, self._blocks, blocks, marks)
 
     def read(self, after: int, limit: int) -> list[Found]:
         """Return blocks with events numbered above `after`, of `limit` bytes or so, at least one if any."""
@@ -138,9 +148,7 @@ def used_bytes(env: lmdb.Environment) -> int:
     return int((env.info()["last_pgno"] + 1) * env.stat()["psize"])
 
 
-def create(
-    path: Path, journal: str, blocks: Sequence[tuple[int, bytes]], following: int, serial: int
-) -> None:
+def create(path: Path, journal: str, blocks: Sequence[tuple[int, bytes]], marks: Marks) -> None:
     """Put a segment's name on disk, then let it begin with these blocks, all in its first transaction.
 
     In that order, because readers pass on what is committed: nothing may fail, or be lost, behind it. Raises
@@ -153,7 +161,7 @@ def create(
             meta, found = env.open_db(b"meta", txn), env.open_db(b"blocks", txn)
             txn.put(b"format", b"%d" % FORMAT, db=meta)
             txn.put(b"id", journal.encode(), db=meta)
-            _put(txn, meta, found, blocks, {b"next": following, b"serial": serial})
+            _put(txn, meta, found, blocks, marks)
     finally:
         env.close()
 
@@ -241,12 +249,12 @@ def _put(
     meta: Any,
     found: Any,
     blocks: Sequence[tuple[int, bytes]],
-    numbers: dict[bytes, int],
+    marks: Marks,
 ) -> None:
     for first, data in blocks:
         txn.put(_key(first), data, db=found, append=True)
-    for name, value in numbers.items():
-        txn.put(name, _key(value), db=meta)
+    for name, value in marks._asdict().items():
+        txn.put(name.encode(), _key(value), db=meta)
 
 
 def _reach(cursor: lmdb.Cursor, after: int) -> bool:

@@ -377,3 +377,46 @@ def test_a_reader_takes_an_empty_segment_for_one_that_was_not_begun(
     segment.named(tmp_path, journal.next).write_bytes(b"")
     assert JournalReader(tmp_path).last == journal.next - 1
     assert not caplog.records
+
+
+def lost(evicted: Evicted) -> Block:
+    return block(1, f"{evicted.first}-{evicted.last}")
+
+
+def test_what_goes_is_told_before_it_does_in_the_journal_itself(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 4 << 20, gap=lost)
+    evicted = [found for _ in range(200) if (found := journal.commit([block(4000)])) is not None]
+    journal.close()
+    reader = JournalReader(tmp_path)
+    told = [decode_block(data).output for _, _, data in reader.read(0, 1 << 30)]
+    assert evicted
+    assert f"{evicted[-1].first}-{evicted[-1].last}" in told
+    assert reader.first == evicted[-1].last + 1
+    reader.close()
+
+
+def test_what_was_told_to_go_goes_when_the_power_went_before_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path, 32 << 20, gap=lost)
+    for _ in range(200):
+        journal.commit([block(4000)])
+    starts = [segment.number(path) for path in segment.names(tmp_path)]
+
+    class PowerCut(BaseException):
+        pass
+
+    def cut(_: Path) -> None:
+        raise PowerCut
+
+    with monkeypatch.context() as patched:
+        patched.setattr(segment, "remove", cut)
+        with pytest.raises(PowerCut):
+            journal.trim(taken(tmp_path) - 1)
+    journal.close()
+    again = Journal(tmp_path, 32 << 20, gap=lost)
+    assert segment.number(segment.names(tmp_path)[0]) == starts[1]
+    again.close()
+    reader = JournalReader(tmp_path)
+    assert decode_block(reader.read(reader.last - 1)[-1][2]).output == f"1-{starts[1] - 1}"
+    reader.close()
