@@ -20,8 +20,7 @@ from edgeflow_proto.setup import TYPE, Entry, Model, Setup, setup_from
 Json = dict[str, Any]
 
 LOSSES = tuple(
-    f"edgeflow.{name}"
-    for name in ("gap", "deadletter", "step.failed", "state.dropped", "journal.evicted", "journal.dropped")
+    f"edgeflow.{name}" for name in ("gap", "deadletter", "step.failed", "state.dropped", "state.damaged")
 )
 AGENT_LOSSES = tuple(  # in the journal of what a device says of itself
     f"edgeflow.{name}" for name in ("gap", "process.died", "worker.died", "input.rejected", "input.failed")
