@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -74,11 +75,11 @@ class Device:
         return eventually(lambda: child_of(self.pid, PROCESSES + name), f"{name} runs")
 
     def workers(self) -> list[int]:
-        return [
-            child.pid
-            for child in psutil.Process(self.pid).children()
-            if PROCESSES + "worker" in child.cmdline()
-        ]
+        found = []
+        for child in psutil.Process(self.pid).children():
+            with contextlib.suppress(psutil.Error):  # it ended, and may not have been waited for yet
+                found += [child.pid] if PROCESSES + "worker" in child.cmdline() else []
+        return found
 
     def kill(self, name: str) -> int:
         pid = self.child(name)
