@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+OPTIONS = "loop,noatime,errors=remount-ro"
+PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 
 @contextlib.contextmanager
@@ -22,6 +27,47 @@ def small_disk(path: Path, size: int) -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@contextlib.contextmanager
+def loop_disk(path: Path, size: int) -> Iterator[Path]:
+    """Mount an ext4 of `size` bytes at a folder, from a file beside it; skips the test where it cannot be."""
+    path.mkdir(parents=True, exist_ok=True)
+    image = path.with_name(path.name + ".image")
+    image.write_bytes(b"")
+    os.truncate(image, size)
+    made = ["mke2fs", "-q", "-t", "ext4", "-m", "0", "-F", str(image)]
+    for command in (made, ["mount", "-o", OPTIONS, str(image), str(path)]):
+        if shutil.which(command[0], path=PATH) is None:
+            pytest.skip(f"{command[0]} is not here")
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": PATH})
+        if done.returncode:
+            pytest.skip(
+                f"no file system can be mounted from a file here, which takes root: {done.stderr.strip()}"
+            )
+    path.chmod(0o777)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def turn_read_only(path: Path) -> None:
+    """Let an error turn a `loop_disk` read-only, as a worn card does."""
+    found = subprocess.run(
+        ["findmnt", "-no", "SOURCE", str(path)], capture_output=True, text=True, check=True
+    )
+    trigger = Path("/sys/fs/ext4") / Path(found.stdout.strip()).name / "trigger_fs_error"
+    if not trigger.exists():
+        pytest.skip("this kernel's ext4 lets nobody cause an error")
+    trigger.write_text("as a test asks for\n")
+
+
+def mend(path: Path) -> None:
+    """Mount a `loop_disk` anew, which nobody may be using."""
+    subprocess.run(["umount", str(path)], check=True)
+    image = path.with_name(path.name + ".image")
+    subprocess.run(["mount", "-o", OPTIONS, str(image), str(path)], check=True)
 
 
 def remount(path: Path, mode: str) -> None:

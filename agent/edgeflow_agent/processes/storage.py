@@ -122,7 +122,13 @@ class Storage:
         """Keep what a pipeline left within its limit; nobody else does."""
         acked = self._link.read().get(labelled("uplink_acked", pipeline=name), 0)
         evicted = evict(self._folder / JOURNALS / name, limit.journal, acked, hold=self.hold)
-        if evicted is not None and evicted.lost:
+        if evicted is None:
+            return
+        self._slot.counter(labelled("events_evicted_total", pipeline=name)).add(
+            evicted.last - evicted.first + 1
+        )
+        self._slot.counter(labelled("events_evicted_unacked_total", pipeline=name)).add(evicted.lost)
+        if evicted.lost:
             self._tell("gap", "error", {"pipeline": name, **evicted.data})
 
     # a full disk
