@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import lmdb
 import msgspec
@@ -72,6 +73,17 @@ class Damage(msgspec.Struct, frozen=True):
     def data(self) -> dict[str, object]:
         """What the `gap` event says of it."""
         return {"reason": "journal_damaged", "segment": self.segment, "first": self.first}
+
+
+class Stored(Protocol):
+    """What a journal holds: a block of `count` numbered items, events or others."""
+
+    @property
+    def count(self) -> int:
+        """How many there are, at least one."""
+
+    def encode(self) -> bytes:
+        """Return the block as it is stored."""
 
 
 class Journal:
@@ -149,7 +161,7 @@ class Journal:
 
     def commit(
         self,
-        blocks: Sequence[Block],
+        blocks: Sequence[Stored],
         serial: int = 0,
         durable: Durable | None = None,
         acked: Callable[[], int] = lambda: 0,

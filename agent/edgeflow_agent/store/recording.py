@@ -1,0 +1,189 @@
+"""A recording: the rows that a pipeline was given, in segments as a journal's, one writing process.
+
+Its blocks hold rows of one input each (`edgeflow_proto.rows`), in the order in which they were written, and
+say how far every input had come then. So any row is found by halving what there is, and who goes on after a
+crash knows which rows are there. What has to make room goes by whole segments, the oldest first.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import lmdb
+
+from edgeflow_agent.store import segment
+from edgeflow_agent.store.journal import Damage, Evicted, Journal, JournalError, JournalReader
+from edgeflow_proto.rows import Rows, decode_rows, within
+from edgeflow_proto.timeline import Timeline
+
+log = logging.getLogger("edgeflow.recording")
+_READ_BYTES = 1 << 20
+
+
+class Recording:
+    """The writing end. `next` are the numbers of the rows that came next of each input when it was opened."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        """Open or make it, to take at most `limit` bytes on disk; raises JournalError."""
+        self.next = _next(path)
+        self._journal = Journal(path, limit)
+
+    @property
+    def damaged(self) -> list[Damage]:
+        """The segments that were set aside because they cannot be read."""
+        return self._journal.damaged
+
+    @property
+    def bytes(self) -> int:
+        """Bytes it takes on disk."""
+        return self._journal.bytes
+
+    def write(self, blocks: Sequence[Rows]) -> int:
+        """Append blocks in one synced transaction; return how many rows had to go to make room.
+
+        Raises JournalError when the disk is full or failing, or they are more than the limit allows; nothing
+        was written then, and the call may be repeated.
+        """
+        return _gone(self._journal.commit(blocks))
+
+    def trim(self, limit: int) -> int:
+        """Keep within another limit from now on; return how many rows had to go."""
+        return _gone(self._journal.trim(limit))
+
+    def close(self) -> None:
+        """Close it."""
+        self._journal.close()
+
+
+def _gone(evicted: Evicted | None) -> int:
+    return 0 if evicted is None else evicted.last - evicted.first + 1
+
+
+def _next(path: Path) -> dict[str, int]:
+    """Return how far each input had come when the recording was last written, as far as can be told."""
+    try:
+        reader = RecordingReader(path)
+    except JournalError:
+        return {}
+    try:
+        return reader.next
+    finally:
+        reader.close()
+
+
+class RecordingReader:
+    """A reading end; each call reads what is there by then. Raises JournalError where nothing can be read.
+
+    `damaged` counts blocks that cannot be read and were left out.
+    """
+
+    def __init__(self, path: Path, timeline: Timeline | None = None) -> None:
+        """Open it; `timeline` dates what is read."""
+        self._path = path
+        self._reader = JournalReader(path)
+        self._timeline = timeline or Timeline()
+        self.damaged = 0
+
+    @property
+    def next(self) -> dict[str, int]:
+        """The numbers of the rows that come next of each input; the names of all that were recorded last."""
+        last = self._reader.last
+        newest = next((rows for _, rows in self._walk(last - 1)), None) if last else None
+        return newest.next if newest is not None else {}
+
+    def rows(self, name: str, first: int, last: int) -> Iterator[Rows]:
+        """Yield what is recorded of an input's rows numbered from `first` to `last`."""
+        passed: dict[str, int] | None = None  # of what was written when all of them had come
+        for _, rows in self._walk(self._before(name, first)):
+            if passed is not None and rows.next != passed:
+                return
+            if _come(rows, name) > last:
+                passed = rows.next
+            found = within(rows, first, last) if rows.input == name else None
+            if found is not None:
+                yield found
+
+    def between(self, start_ns: float = -math.inf, end_ns: float = math.inf) -> Iterator[Rows]:
+        """Yield what was written between two moments (wall time, as known now), in its order."""
+        for first, last in self._spans(start_ns, end_ns):
+            for rows in self._numbered(first, last):
+                if start_ns <= self._written(rows) <= end_ns:
+                    yield rows
+
+    def state(self, before_ns: float) -> Rows | None:
+        """Return the newest block written before a moment that says what the steps remembered there."""
+        for first, last in reversed(self._spans(-math.inf, before_ns)):
+            told = [rows for rows in self._numbered(first, last) if rows.state]
+            found = [rows for rows in told if self._written(rows) < before_ns]
+            if found:
+                return found[-1]
+        return None
+
+    def _numbered(self, first: int, last: float) -> Iterator[Rows]:
+        """Yield the blocks whose first items are numbered from `first` to `last`."""
+        for number, rows in self._walk(first - 1):
+            if number > last:
+                return
+            yield rows
+
+    def _spans(self, start_ns: float, end_ns: float) -> list[tuple[int, float]]:
+        """Return first and last number of each segment that may hold what was written between two moments."""
+        try:
+            firsts = [segment.number(path) for path in segment.names(self._path)]
+        except OSError as error:
+            raise JournalError(f"{self._path}: {error}") from error
+        begun = [next((self._written(rows) for _, rows in self._walk(first - 1)), 0) for first in firsts]
+        edges = [*zip(firsts, begun, strict=True), (math.inf, math.inf)]
+        return [
+            (int(first), later - 1)
+            for (first, at), (later, until) in pairwise(edges)
+            if min(at, until) <= end_ns and max(at, until) >= start_ns
+        ]
+
+    def _written(self, rows: Rows) -> int:
+        """Return when a block was written, wall time in ns."""
+        return rows.written_ns + self._timeline.clock(rows.clock, rows.written_ns).offset_ns
+
+    def _before(self, name: str, row: int) -> int:
+        """Return the number of the last item written before a row of an input had come."""
+        low, high = self._reader.first, self._reader.last + 1
+        while low < high:
+            middle = (low + high) // 2
+            number, rows = next(self._walk(middle - 1), (middle, None))
+            if rows is None or _come(rows, name) > row:
+                high = min(number, middle)
+            else:
+                low = number + rows.count
+        return low - 1
+
+    def _walk(self, after: int) -> Iterator[tuple[int, Rows]]:
+        """Yield blocks with items numbered above `after`, each with the number of its first."""
+        limit = 1  # a single block is often all that is looked for
+        while blocks := self._read(after, limit):
+            for first, count, data in blocks:
+                after = first + count - 1
+                try:
+                    yield first, decode_rows(data)
+                except ValueError as error:
+                    self.damaged += 1
+                    log.warning("%s: block %d is left out: %s", self._path, first, error)
+            limit = _READ_BYTES
+
+    def _read(self, after: int, limit: int) -> list[tuple[int, int, bytes]]:
+        try:
+            return self._reader.read(after, limit)
+        except lmdb.Error as error:
+            raise JournalError(f"{self._path}: {error}") from error
+
+    def close(self) -> None:
+        """Close it."""
+        self._reader.close()
+
+
+def _come(rows: Rows, name: str) -> int:
+    """Return how far an input had come with a block; generations of rings rise over all inputs."""
+    return rows.next.get(name, max(rows.next.values(), default=rows.end))

@@ -1,0 +1,278 @@
+"""Recordings: what was written is found again, however much there is and whatever happened to the disk."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import lmdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeflow_agent.store import segment
+from edgeflow_agent.store.journal import JournalError
+from edgeflow_agent.store.recording import Recording, RecordingReader
+from edgeflow_proto.event import ROW_BITS, Clock
+from edgeflow_proto.rows import Course, Hole, Rows, within
+from edgeflow_proto.timeline import Boot, Sync, Timeline
+
+BYTES = 64 << 20
+CLOCK = Clock("boot", 10**18, "synchronised")
+SECOND = 10**9
+
+
+def rows(first: int, count: int, name: str = "a", width: int = 2, **more: object) -> Rows:
+    """Return rows whose values are their numbers."""
+    numbers = range(first, first + count)
+    values = struct.pack(
+        f"<{count * width}i", *(number & 0xFFFFFF for number in numbers for _ in range(width))
+    )
+    times = struct.pack(f"<{count}q", *numbers)
+    given = {"next": {name: first + count}, "written_ns": first + count, "clock": CLOCK, **more}
+    return Rows(
+        input=name, first=first, count=count, t=times, shape=(width,), dtype="int32",
+        values=values, **given,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def numbers(blocks: Iterable[Rows]) -> list[int]:
+    """Return the numbers of rows, having looked that each one's values and time are its own."""
+    found = []
+    for block in blocks:
+        mine = list(range(block.first, block.end))
+        assert list(struct.unpack(f"<{block.count}q", block.t)) == mine
+        width = block.shape[0]
+        assert list(struct.unpack(f"<{block.count * width}i", block.values))[::width] == [
+            number & 0xFFFFFF for number in mine
+        ]
+        found += mine
+    return found
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordingReader]:
+    """Four segments or so: two inputs that take turns, one of them slow, with holes and a second ring."""
+    folder = tmp_path_factory.mktemp("large")
+    recording = Recording(folder, BYTES)
+    fast, slow = 0, 0
+    for turn in range(60):
+        base = (turn // 40) << ROW_BITS
+        if turn == 40:
+            fast = slow = 0
+        fast += 500 if turn == 20 else 0  # a hole
+        following = {"a": base | fast + 4000, "b": base + (1 << ROW_BITS) | slow + 2 * (turn % 2)}
+        both = {"next": following, "written_ns": turn * SECOND}
+        blocks = [rows(base | fast, 4000, width=32, **both)]
+        if turn % 2:
+            blocks.append(rows(base + (1 << ROW_BITS) | slow, 2, "b", **both))
+            slow += 2
+        recording.write(blocks)
+        fast += 4000
+    recording.close()
+    reader = RecordingReader(folder)
+    yield reader
+    reader.close()
+
+
+def test_it_has_several_segments(large: RecordingReader) -> None:
+    assert len(segment.names(large._path)) >= 4
+    assert large.next.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (0, 0, range(1)),
+        (3999, 4001, range(3999, 4002)),
+        (79_990, 80_509, [*range(79_990, 80_000), *range(80_500, 80_510)]),  # over the hole
+        (80_000, 80_499, []),
+        (100_000, 108_000, range(100_000, 108_001)),
+        (160_499, 160_600, [160_499]),  # the end of the first ring
+        (1 << ROW_BITS | 0, 1 << ROW_BITS | 5, range(1 << ROW_BITS, (1 << ROW_BITS) + 6)),
+        (1 << ROW_BITS | 79_999, 1 << ROW_BITS | 90_000, [1 << ROW_BITS | 79_999]),
+        (1 << ROW_BITS | 80_000, 1 << ROW_BITS | 90_000, []),
+        (5 << ROW_BITS, 5 << ROW_BITS, []),
+    ],
+)
+def test_rows_are_found_by_their_numbers(
+    large: RecordingReader, first: int, last: int, expected: Iterable[int]
+) -> None:
+    assert numbers(large.rows("a", first, last)) == list(expected)
+
+
+def test_rows_of_a_slow_input_are_found_among_those_of_a_fast_one(large: RecordingReader) -> None:
+    base = 1 << ROW_BITS
+    assert numbers(large.rows("b", base | 7, base | 9)) == [base | 7, base | 8, base | 9]
+    assert numbers(large.rows("b", base, base | 38)) == list(range(base, base + 39))
+    assert numbers(large.rows("never", 0, 1 << 62)) == []
+
+
+def test_little_is_read_to_find_a_row(large: RecordingReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    read = large._read
+    monkeypatch.setattr(large, "_read", lambda after, limit: reads.append(limit) or read(after, limit))
+    assert numbers(large.rows("a", 1 << ROW_BITS | 60_000, 1 << ROW_BITS | 60_000)) != []
+    assert len(reads) < 25
+
+
+def test_all_of_it_comes_in_its_order_and_holes_are_told(large: RecordingReader) -> None:
+    course = Course()
+    found, holes = [], []
+    for block in large.between():
+        holes += [hole] if (hole := course.take(block)) else []
+        found.append(block)
+    assert sum(block.count for block in found if block.input == "a") == 60 * 4000
+    assert [block.written_ns for block in found] == sorted(block.written_ns for block in found)
+    base = 1 << ROW_BITS
+    assert holes == [Hole("a", 80_500, 500), Hole("a", base, 0), Hole("b", base << 1, 0)]
+
+
+def test_a_stretch_of_time_is_found(large: RecordingReader) -> None:
+    start = CLOCK.offset_ns + 30 * SECOND
+    found = list(large.between(start, start + 3 * SECOND))
+    assert [block.written_ns // SECOND for block in found] == [30, 31, 31, 32, 33, 33]
+    assert list(large.between(CLOCK.offset_ns + 1000 * SECOND)) == []
+    assert list(large.between(end_ns=0)) == []
+
+
+def test_times_are_those_known_when_it_is_read(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, BYTES)
+    unknown = Clock("boot", 0, "unsynchronised")
+    recording.write([rows(0, 5, clock=unknown, written_ns=SECOND)])
+    recording.close()
+    later = Timeline([Boot("boot", syncs=(Sync(2 * SECOND, 10**18, 1000, "synchronised"),))])
+    reader = RecordingReader(tmp_path, later)
+    assert numbers(reader.between(10**18, 10**18 + 2 * SECOND)) == [0, 1, 2, 3, 4]
+    reader.close()
+
+
+def test_the_newest_state_before_a_moment_is_found(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, BYTES)
+    for turn in range(100):
+        state = {"state": b"%d" % turn} if turn % 30 == 10 else {}
+        recording.write([rows(turn * 4000, 4000, width=32, written_ns=turn * SECOND, **state)])
+    recording.close()
+    assert len(segment.names(tmp_path)) >= 4
+    reader = RecordingReader(tmp_path)
+    found = [reader.state(CLOCK.offset_ns + second * SECOND) for second in (5, 11, 40, 41, 1000)]
+    assert [each and each.state for each in found] == [None, b"10", b"10", b"40", b"70"]
+    reader.close()
+
+
+def test_who_goes_on_knows_how_far_each_input_had_come(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, BYTES)
+    assert recording.next == {}
+    recording.write([rows(0, 10, next={"a": 10, "b": 3}), rows(0, 3, "b", next={"a": 10, "b": 3})])
+    recording.close()
+    assert Recording(tmp_path, BYTES).next == {"a": 10, "b": 3}
+
+
+def test_the_oldest_go_to_make_room_and_are_counted(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, 4 << 20)
+    gone = sum(recording.write([rows(turn * 1000, 1000, width=64)]) for turn in range(60))
+    assert gone > 0
+    assert recording.bytes <= 4 << 20
+    assert sum(path.stat().st_blocks * 512 for path in tmp_path.iterdir()) <= 4 << 20
+    gone += recording.trim(2 << 20)
+    assert recording.bytes <= 2 << 20
+    recording.close()
+    reader = RecordingReader(tmp_path)
+    assert numbers(reader.between()) == list(range(gone, 60_000))
+    assert numbers(reader.rows("a", 0, 1 << 62)) == list(range(gone, 60_000))
+    reader.close()
+
+
+def test_what_does_not_go_in_is_refused_and_nothing_of_it_is_there(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, 1 << 20)
+    with pytest.raises(JournalError):
+        recording.write([rows(0, 10_000, width=64)])
+    assert recording.write([rows(0, 10)]) == 0
+    recording.close()
+    reader = RecordingReader(tmp_path)
+    assert numbers(reader.between()) == list(range(10))
+    reader.close()
+
+
+def spoil(path: Path, number: int) -> None:
+    """Overwrite a block with what cannot be one."""
+    with lmdb.open(str(path), subdir=False, max_dbs=2) as env, env.begin(write=True) as txn:
+        txn.put(number.to_bytes(8, "big"), b"\xff damaged", db=env.open_db(b"blocks", txn=txn))
+
+
+def test_damaged_blocks_are_left_out_and_counted(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, BYTES)
+    for turn in range(9):
+        recording.write([rows(turn * 100, 100)])
+    recording.close()
+    for number in (301, 401):
+        spoil(segment.names(tmp_path)[0], number)
+    reader = RecordingReader(tmp_path)
+    whole = [*range(300), *range(500, 900)]
+    assert numbers(reader.between()) == whole
+    assert reader.damaged == 2
+    for first, last in ((0, 899), (250, 550), (310, 380), (600, 650), (899, 899)):
+        assert numbers(reader.rows("a", first, last)) == [n for n in whole if first <= n <= last]
+    reader.close()
+
+
+def test_a_damaged_segment_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, BYTES)
+    for turn in range(20):
+        recording.write([rows(turn * 4000, 4000, width=64)])
+    recording.close()
+    newest = segment.names(tmp_path)[-1]
+    newest.write_bytes(b"not LMDB" * 1000)
+    again = Recording(tmp_path, BYTES)
+    assert [damage.segment for damage in again.damaged] == [newest.name]
+    last = again.next["a"]
+    assert 0 < last < 80_000
+    again.write([rows(last, 10)])
+    again.close()
+    reader = RecordingReader(tmp_path)
+    assert numbers(reader.between()) == list(range(last + 10))
+    assert numbers(reader.rows("a", last - 5, last + 5)) == list(range(last - 5, last + 6))
+    reader.close()
+
+
+def test_where_nothing_was_recorded_that_is_said(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="nothing"):
+        RecordingReader(tmp_path / "nothing")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.integers(1, 50)), max_size=25), st.data()
+)
+def test_any_stretch_of_any_recording_is_found(
+    turns: list[tuple[str, int, int]], data: st.DataObject
+) -> None:
+    following = {"a": 0, "b": 1 << ROW_BITS}
+    there: dict[str, list[int]] = {"a": [], "b": []}
+    with TemporaryDirectory() as folder:
+        recording = Recording(Path(folder), BYTES)
+        for name, missing, count in turns:
+            first = following[name] + missing
+            following[name] = first + count
+            there[name] += range(first, first + count)
+            recording.write([rows(first, count, name, next=dict(following))])
+        recording.close()
+        reader = RecordingReader(Path(folder))
+        name = data.draw(st.sampled_from("ab"))
+        base = 0 if name == "a" else 1 << ROW_BITS
+        first = base + data.draw(st.integers(0, 2000))
+        last = first + data.draw(st.integers(0, 500))
+        assert numbers(reader.rows(name, first, last)) == [n for n in there[name] if first <= n <= last]
+        reader.close()
+
+
+@given(st.integers(0, 20), st.integers(-5, 30), st.integers(-5, 30))
+def test_a_part_of_a_block_holds_the_rows_asked_for_and_their_marks(
+    count: int, first: int, last: int
+) -> None:
+    block = rows(3, count + 1, keys=("k", "l"), key=struct.pack(f"<{count + 1}I", *[1] * (count + 1)))
+    found = within(block, first, last)
+    expected = [n for n in range(3, 4 + count) if first <= n <= last]
+    assert ([] if found is None else numbers([found])) == expected
+    assert found is None or len(found.key) == 4 * found.count
