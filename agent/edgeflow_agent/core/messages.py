@@ -42,6 +42,8 @@ class StartWorker(Message, frozen=True):
     params: dict[str, Any]
     journal: str  # folder of the journal
     journal_bytes: int
+    recording: str  # folder of the recording
+    recording_bytes: int
     commit_ns: int  # shortest time between two commits
     rings: tuple[RingSpec, ...]
     logs: Keeping

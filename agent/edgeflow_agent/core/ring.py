@@ -247,8 +247,12 @@ class RingReader:
 
     def view(self, count: int) -> Batch:
         """Return the next `count` rows as views of shared memory; `key` still carries gap marks."""
-        values, t, key = self._memory.views(self.position, count)
-        return numbered(values, t, key, self.spec.generation << ROW_BITS | self.position, self.columns)
+        return self.at(self.position, count)
+
+    def at(self, row: int, count: int) -> Batch:
+        """Return `count` rows from `row` on, which may have been read before, as `view` does the next."""
+        values, t, key = self._memory.views(row, count)
+        return numbered(values, t, key, self.spec.generation << ROW_BITS | row, self.columns)
 
     def intact(self, row: int) -> bool:
         """Say whether `row` and all after it cannot have been overwritten so far."""

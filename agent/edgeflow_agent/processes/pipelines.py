@@ -60,10 +60,12 @@ class Pipeline:
         self.effects: tuple[socket.socket, socket.socket] | None = None
         self.child: Child | None = None
         self.slot = -1
+        self.records = False  # rows of any input
 
     def make(self, generation: Callable[[], int]) -> Graph:
         """Read the bundle and make what is shared; raises ValueError or OSError when it cannot be run."""
         graph = Bundle(self.folder, self.params).graph
+        self.records = graph.records
         specs = [ring_spec(graph, name, generation()) for name in graph.inputs]
         self.rings = [Ring(spec) for spec in specs]
         self.snapshots = snapshot.create()
@@ -193,6 +195,9 @@ class Pipelines:
         """Return the folder of a pipeline's journal."""
         return Path(self._settings.data) / "journals" / name
 
+    def _recording(self, name: str) -> Path:
+        return Path(self._settings.data) / "recordings" / name
+
     def listen(self, asked: messages.Listen) -> socket.socket:
         """Have a worker show rows of an edge; return the socket it speaks on. Raises LookupError."""
         pipeline = self.by_name.get(asked.pipeline)
@@ -246,16 +251,20 @@ class Pipelines:
         shm.close(*ready, *credit)
 
     def _start_message(self, pipeline: Pipeline) -> messages.StartWorker:
+        limit = self._limit(pipeline)
         return messages.StartWorker(
             pipeline.slot, pipeline.name, str(pipeline.folder), pipeline.digest, pipeline.params,
-            str(self.journal(pipeline.name)), self._limit(pipeline.name).journal, int(self._settings.commit),
-            tuple(ring.spec for ring in pipeline.rings), self._shared.logs, pipeline.deaths,
+            str(self.journal(pipeline.name)), limit.journal, str(self._recording(pipeline.name)),
+            limit.recording, int(self._settings.commit), tuple(ring.spec for ring in pipeline.rings),
+            self._shared.logs, pipeline.deaths,
         )  # fmt: skip
 
-    def _limit(self, name: str) -> Limits:
+    def _limit(self, pipeline: Pipeline) -> Limits:
         """Return what a pipeline may store; for a new one the budget is divided anew."""
-        if name not in self._storage.limits:
-            self._storage.look({**self.writing, name: False})
+        name = pipeline.name
+        known = self._storage.limits.get(name)
+        if known is None or (pipeline.records and not known.recording):
+            self._storage.look({**self.writing, name: pipeline.records})
         self._storage.changed.discard(name)
         return self._storage.limits[name]
 
@@ -263,7 +272,7 @@ class Pipelines:
     def writing(self) -> dict[str, bool]:
         """The pipelines whose journals are written to, and whether they record rows."""
         known = {**self._leaving, **self.by_name}.values()
-        return {p.name: False for p in known if p.child is not None and p.child.process is not None}
+        return {p.name: p.records for p in known if p.child is not None and p.child.process is not None}
 
     def limit(self) -> None:
         """Tell the workers whose limits have changed."""

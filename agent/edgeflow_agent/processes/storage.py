@@ -78,6 +78,8 @@ class Storage:
         self.limits, self.hold = limits, room.hold
         for name in limits.keys() - running.keys():
             self._keep(name, limits[name])
+        for name in limits.keys() - {name for name, records in running.items() if records}:
+            self._keep_recording(name, limits[name])
         self._ballast(free)
         self._count(others + sum(store.total for store in stores.values()), free)
         self._warn(free)
@@ -119,7 +121,7 @@ class Storage:
         return found.f_bavail * found.f_frsize
 
     def _keep(self, name: str, limit: Limits) -> None:
-        """Keep what a pipeline left within its limit; nobody else does."""
+        """Keep the journal a pipeline left within its limit; nobody else does."""
         acked = self._link.read().get(labelled("uplink_acked", pipeline=name), 0)
         evicted = evict(self._folder / JOURNALS / name, limit.journal, acked, hold=self.hold)
         if evicted is None:
@@ -130,6 +132,13 @@ class Storage:
         self._slot.counter(labelled("events_evicted_unacked_total", pipeline=name)).add(evicted.lost)
         if evicted.lost:
             self._tell("gap", "error", {"pipeline": name, **evicted.data})
+
+    def _keep_recording(self, name: str, limit: Limits) -> None:
+        """Keep what was recorded within its limit, where nobody records any more."""
+        evicted = evict(self._folder / RECORDINGS / name, limit.recording, 0)
+        if evicted is not None:
+            gone = self._slot.counter(labelled("recording_evicted_total", pipeline=name))
+            gone.add(evicted.last - evicted.first + 1)
 
     # a full disk
 

@@ -27,6 +27,8 @@ from edgeflow_agent.outputs.event import EventOutput
 from edgeflow_agent.processes.bundle import Bundle
 from edgeflow_agent.processes.effects import EffectSender
 from edgeflow_agent.processes.queue import Queue, copied
+from edgeflow_agent.processes.recorded import Wanted
+from edgeflow_agent.processes.recorder import Recorder
 from edgeflow_agent.processes.setup import Models, setup_of
 from edgeflow_agent.processes.source import Caution, Source
 from edgeflow_agent.processes.tally import Tally
@@ -49,11 +51,15 @@ FAILED_EXIT = 3  # the pipeline could not be loaded, and `agentd` was told why
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What a snapshot holds: rows read per input, the runtime's state, and which set-up the journal tells."""
+    """What a snapshot holds.
+
+    Rows read per input, the runtime's state, which set-up the journal tells, and what is to be recorded.
+    """
 
     positions: dict[str, int]
     runtime: bytes
     told: str = ""
+    wanted: dict[str, Wanted] = {}
 
 
 class Worker:
@@ -99,6 +105,7 @@ class Worker:
         self._tally = Tally(self._slot, self._channel, graph, set(bundle.models))
         self._plan = plan
         self._runtime = Runtime(plan, self._tally, time.perf_counter_ns)
+        self._recorder = Recorder(graph, self._sources, self._slot, start.digest, self._runtime.state)
         self._remembers = any(not operator.stateless for operator in plan.operators.values())
         journal = Journal(Path(start.journal), start.journal_bytes, self._set_up, self._evicted)
         self._ledger = Ledger(journal, snapshots, self._slot, start.digest, self._acked)
@@ -126,6 +133,7 @@ class Worker:
             self._hear()
             self._turn()
         self._commit(last=True)
+        self._recorder.end()
 
     def _patience(self) -> float:
         idle = TICK_NS * 1e-9 if self._plan.ticks else IDLE_S
@@ -140,6 +148,7 @@ class Worker:
                 elif isinstance(message, messages.Tap) and fds:
                     self._taps.add(message, fds[0])
                 elif isinstance(message, messages.Limits):
+                    self._recorder.limit(message.recording)
                     self._count_evicted(self._ledger.trim(message.journal, hold=message.hold))
                 elif isinstance(message, messages.Stop):
                     self._stopping = True
@@ -165,6 +174,7 @@ class Worker:
         except (ValueError, KeyError, msgspec.MsgspecError) as error:  # of another version of EdgeFlow
             log.error("%s begins anew: %s", self._start.pipeline, error)
             self._tell("state.dropped", "warning", {"reason": str(error)}, clock.boottime_ns())
+        self._recorder.begin(Path(self._start.recording), self._start.recording_bytes)
         self._release()
         fatal = self._caution.begin(list(self._sources.values()))
         if fatal is not None:
@@ -180,9 +190,11 @@ class Worker:
             source.reader.position = saved.positions.get(name, 0) if snapshot is not None else 0
         self._known = saved.told if snapshot is not None and not self._ledger.damaged else ""
         self._runtime.restore(saved.runtime)
-        if snapshot is None:
-            for name in self._sources:
-                self._runtime.gap(name)
+        if snapshot is not None:
+            self._recorder.resume(saved.wanted)
+            return
+        for name in self._sources:
+            self._runtime.gap(name)
 
     def _take_out(self, source: Source) -> None:
         """Skip a row that kills; it goes to the dead letters."""
@@ -324,6 +336,7 @@ class Worker:
             if output in self._events:
                 self._queue.add(output, batch, decided)
                 self._queue.urgent |= self._events[output].urgent
+                self._recorder.events(self._graph.flows[self._edge_of(output)].inputs, batch.span)
             else:
                 self._effects.send(output, batch, self._source_of(self._edge_of(output)).key_name)
         self._taps.send()
@@ -337,8 +350,9 @@ class Worker:
     # committing
 
     def _rest(self) -> None:
-        """Commit what waits, or settle, each not more often than it should be."""
+        """Record rows, and commit what waits or settle, each not more often than it should be."""
         now = clock.boottime_ns()
+        self._recorder.turn(now)
         for data in self._tally.notices(now):
             self._tell("step.failed", "error", data, now)
         for letter in self._tally.letters():
@@ -370,6 +384,7 @@ class Worker:
         self._queue = Queue()
         self._heal()
         shm.add(self._commits, 1)
+        self._recorder.committed(clock.boottime_ns())
         self._release()
         self._count_evicted(evicted)
 
@@ -399,13 +414,15 @@ class Worker:
 
     def _state(self) -> bytes:
         positions = {name: source.reader.position for name, source in self._sources.items()}
-        return msgspec.msgpack.encode(Saved(positions, self._runtime.state(), self._told))
+        return msgspec.msgpack.encode(
+            Saved(positions, self._runtime.state(), self._told, self._recorder.wanted)
+        )
 
     def _release(self) -> None:
         """All rows before here are behind a snapshot: a writer that waits may have their place."""
         self._settled = self._positions()
         for source in self._sources.values():
-            source.reader.release(source.reader.position)
+            source.reader.release(self._recorder.needed(source))
 
     def _bound(self) -> None:
         """The disk refuses for long: let the oldest of what waits go, and say so as soon as it can be."""

@@ -11,6 +11,7 @@ from edgeflow_proto.bundle import Signature
 from edgeflow_proto.pipeline.flow import ITEM_BYTES, Flow
 from edgeflow_proto.pipeline.graph import Graph, InputNode, OutputNode, StepNode
 from edgeflow_proto.pipeline.kinds.base import (
+    Around,
     Context,
     Files,
     InputKind,
@@ -153,6 +154,8 @@ class _Checker:
         if (intake.codes or intake.clock) and (not carries or intake.shape is not None):
             raise Mistake("its samples are numbers alone", option="codes" if intake.codes else "time")
         self.check_codes(intake)
+        if intake.record == Around():
+            raise Mistake("say how much before and after an event", option="record")
         if not 1 <= intake.max_keys <= 65536:
             raise Mistake("must be between 1 and 65536", option="max_keys")
 

@@ -57,13 +57,21 @@ class Graph(msgspec.Struct, frozen=True):
                 yield node
 
     def capacity(self, name: str) -> int:
-        """Rows the ring of an input holds: `buffer`, else 10 s or 4 windows, whichever is more."""
+        """Rows the ring of an input holds: `buffer`, else 10 s or 4 windows, whichever is more.
+
+        There is room beside them for the rows before an event that are to be recorded with it.
+        """
         intake = self.inputs[name].intake
         rate = intake.rate or 100.0
+        before = intake.before(rate)
         if intake.buffer is not None:
-            extent = intake.buffer
-            return extent.rows or max(1, round((extent.ns or 0) * 1e-9 * rate))
+            return before + intake.buffer.count(rate)
         steps = (node.options for node in self.readers(name) if isinstance(node, StepNode))
         windows = (options.history(intake.rate) for options in steps)
         keys = intake.max_keys if intake.key else 1
-        return max(16, round(10 * rate), 4 * max(windows, default=0) * min(keys, 16))
+        return before + max(16, round(10 * rate), 4 * max(windows, default=0) * min(keys, 16))
+
+    @property
+    def records(self) -> bool:
+        """Whether rows of any input are to be recorded."""
+        return any(node.intake.record != "off" for node in self.inputs.values())

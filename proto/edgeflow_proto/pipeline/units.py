@@ -110,6 +110,10 @@ class Extent:
     def __repr__(self) -> str:
         return f"Extent(rows={self.rows}, ns={self.ns})"
 
+    def count(self, rate: float) -> int:
+        """Return how many rows it is where rows come at `rate` a second, at least one."""
+        return self.rows or max(1, round((self.ns or 0) * 1e-9 * rate))
+
     @classmethod
     def parse(cls, value: Any) -> Extent:
         """Read an extent; raises ValueError saying what an extent looks like."""

@@ -73,13 +73,21 @@ class TimeField(msgspec.Struct, frozen=True, kw_only=True):
     unit: Literal["s", "ms", "us", "ns", "iso"] = "s"
 
 
+class Around(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rows around an event: from `before` the first of its rows to `after` the last of them."""
+
+    before: Extent | None = None
+    after: Extent | None = None
+
+
 class Intake(msgspec.Struct, frozen=True, kw_only=True):
     """Options every input has. Without `fields` or `shape` a sample is one number, column ``value``.
 
     `key` names a capture of the source or, where it captures nothing, a field of the samples. `codes` are the
     texts that a column may hold, which become their numbers. `time` is a field of the samples; without it a
     sample's time is its arrival. A sample whose time is before one that came earlier is `late`: dropped and
-    counted, or kept with that one's time.
+    counted, or kept with that one's time. `record` keeps rows on disk, to look at and to replay: all of them,
+    or those around each event that the pipeline's event outputs put in its journal.
     """
 
     fields: dict[str, str] | list[str] | None = None
@@ -93,6 +101,7 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     late: Literal["drop", "keep"] = "drop"
     buffer: Extent | None = None
     gaps: Literal["reset", "bridge"] = "reset"
+    record: Literal["off", "all"] | Around = "off"
     decode: DecoderKind | None = None
     _fielded: bool = False  # set by the check: the key is a field of the samples, not a capture
 
@@ -112,6 +121,11 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     def clock(self) -> TimeField | None:
         """Where a sample carries its time, if it does."""
         return TimeField(field=self.time) if isinstance(self.time, str) else self.time
+
+    def before(self, rate: float) -> int:
+        """Rows that were there before an event's and are recorded with them, where rows come at `rate`."""
+        around = self.record if isinstance(self.record, Around) else Around()
+        return 0 if around.before is None else around.before.count(rate)
 
     def recorded(self, columns: Collection[str]) -> Intake:
         """Return how a recording with these columns is read, which tells what no topic and no clock can.
