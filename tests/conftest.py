@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,19 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # A shell that runs the tests in the background lets them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+MAX_DESCRIPTORS = (
+    700  # open in this process: select(2), which MQTT clients wait with, takes none from 1024 on
+)
+
+
+@pytest.fixture(autouse=True)
+def _few_descriptors() -> Iterator[None]:
+    """Tests close what they open: a leak would break whichever test comes long after."""
+    yield
+    descriptors = len(os.listdir("/proc/self/fd"))
+    assert descriptors < MAX_DESCRIPTORS, f"{descriptors} descriptors are open: tests leave theirs behind"
 
 
 @pytest.fixture(scope="session")

@@ -274,5 +274,8 @@ class RingReader:
         return self._names[key]
 
     def close(self) -> None:
-        """Unmap; earlier views are invalid afterwards."""
+        """Let go of the counters and unmap; earlier views are invalid afterwards."""
+        if self.ready >= 0:
+            shm.close(self.ready, self._credit)
+            self.ready, self._credit = -1, None
         self._memory.close()

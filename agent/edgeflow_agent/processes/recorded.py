@@ -29,17 +29,23 @@ Stretches = list[tuple[int, int]]  # rows of the ring, from the first to before 
 class Wanted(msgspec.Struct, array_like=True):
     """What is to be recorded around events: whole stretches, and one that rows still come to.
 
-    That one goes from row `start` (-1: there is none) to before row `end`, and on up to time `until`.
+    That one goes from row `start` (-1: there is none) to before row `end`, and on up to time `until`. `since`
+    is the first row of the stretch that was recorded last.
     """
 
     whole: Stretches = []
     start: int = -1
     end: int = 0
     until: int = -1
+    since: int = 0
 
 
 class Recorded:
-    """One input: all before row `done` that is ever to be recorded is. `wanted` outlives the worker."""
+    """One input: all before row `done` that is ever to be recorded is. `wanted` outlives the worker.
+
+    So an event that reaches back over rows that were passed by, as one of a longer window may when a shorter
+    one's rows are recorded already, has fewer rows before it; that is counted as a short stretch.
+    """
 
     def __init__(self, source: Source, intake: Intake, flow: Flow, slot: Slot) -> None:
         self.reader = source.reader
@@ -102,10 +108,12 @@ class Recorded:
             self._want(newest, newest, self._around)
 
     def _want(self, first: int, last: int, around: Around) -> None:
-        start = max(self.done, self._start(first, around.before))
-        wanted = self.wanted
+        start, wanted = self._start(first, around.before), self.wanted
+        if start < min(wanted.since, self.done):
+            self._short.add()
+        start = max(self.done, start)
         if wanted.start >= 0 and start > (stop := self._stop()):
-            wanted = self.wanted = Wanted([*wanted.whole, (wanted.start, stop)])
+            wanted = self.wanted = Wanted([*wanted.whole, (wanted.start, stop)], since=wanted.since)
         wanted.start = start if wanted.start < 0 else min(start, wanted.start)
         wanted.end = max(wanted.end, last + 1 + _rows(around.after))
         if around.after is not None and around.after.ns is not None and last >= self.reader.oldest():
@@ -197,7 +205,10 @@ class Recorded:
         """Count what was written of stretches, `recorded` rows, and what of them never will be."""
         self._rows.add(recorded)
         self._dropped.add(sum(stop - start for start, stop in stretches) - recorded)
-        self.done = max(self.done, stretches[-1][1] if stretches else 0)
+        for start, stop in stretches:
+            if start > self.done:
+                self.wanted.since = start
+            self.done = max(self.done, stop)
         self.wanted.whole = [(start, stop) for start, stop in self.wanted.whole if stop > self.done]
 
 

@@ -70,7 +70,7 @@ _HELP = {
     "recording_dropped_total": "Rows that were to be recorded and were overwritten before that.",
     "recording_evicted_total": "Recorded rows removed to make room.",
     "recording_refused": "1 while the disk refuses the recording, 0 otherwise.",
-    "recording_short_total": "Stretches around events whose beginning was not there any more.",
+    "recording_short_total": "Stretches around events whose beginning was overwritten, or passed by.",
     "rows_lost_total": "Rows overwritten before they were read.",
     "rows_skipped_total": "Rows set aside because workers died over them.",
     "rows_total": "Rows read.",

@@ -40,10 +40,9 @@ class Ring:
         self.bind()
 
     def bind(self) -> None:
-        ready, credit = shm.eventfd(), shm.eventfd()
-        lossless = self.spec.lossless
-        self.writer.bind(os.dup(ready), os.dup(credit) if lossless else None)
-        self.reader.bind(ready, credit if lossless else None)
+        ready, credit = shm.eventfd(), shm.eventfd() if self.spec.lossless else None
+        self.writer.bind(os.dup(ready), None if credit is None else os.dup(credit))
+        self.reader.bind(ready, credit)
 
     def write(self, count: int, key: int = 0) -> None:
         """Append rows that say which they are."""
@@ -273,7 +272,7 @@ def raced() -> Iterator[RingReader]:
     writer.kill()
     writer.wait()
     reader.close()
-    shm.close(fd, ready)
+    shm.close(fd)
 
 
 def test_what_a_racing_writer_tears_is_never_taken_for_whole(raced: RingReader) -> None:

@@ -100,6 +100,13 @@ class Pipeline:
     def marks(self) -> list[int]:
         return list(Snapshots(self.snapshots).marks())
 
+    def close(self) -> None:
+        for ring in self.rings.values():
+            ring.reader.close()
+        shm.close(self.snapshots, *(ring.memory for ring in self.rings.values()))
+        for sock in self.effects:
+            sock.close()
+
 
 class AgentdStandIn:
     """Starts `io` as `agentd` does, and hears what it says."""
@@ -244,8 +251,11 @@ class AgentdStandIn:
     def close(self) -> None:
         if self.process is not None:
             self.kill()
-        for sock in [*self.posts, *(sock for pipeline in self.ever for sock in pipeline.effects)]:
+        for sock in self.posts:
             sock.close()
+        for pipeline in self.ever:
+            pipeline.close()
+        shm.close(self.board_fd)
 
     def _close_channel(self) -> None:
         self.process = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,7 +48,9 @@ class Bench:
         self.folder, self.limit = folder, limit
         self.graph = graph_in_memory(text)
         self.spec = ring_spec(self.graph, "a", generation)
-        self.slot = Board(board.create()).slot(1)
+        memory = board.create()
+        self.slot = Board(memory).slot(1)
+        os.close(memory)
         self.memory = shm.create("ring", self.spec.size)
         self.writer = RingWriter(self.memory, self.spec)
         self.written = 0
@@ -64,6 +67,12 @@ class Bench:
         self.source = Source(0, reader, self.slot)
         self.recorder = Recorder(self.graph, {"a": self.source}, self.slot, "digest", lambda: b"state")
         self.recorder.begin(self.folder, self.limit)
+
+    def stop(self) -> None:
+        """Let go of what a worker holds, as its death does."""
+        if self.recorder._recording is not None:
+            self.recorder._recording.close()
+        self.source.reader.close()
 
     def rows(self, count: int, key: int = 0) -> None:
         """Let rows come, and run them."""
@@ -82,11 +91,16 @@ class Bench:
     def kill(self, position: int) -> None:
         """Let a worker resume at a row, as the snapshot says that the one before wrote there."""
         wanted = self.recorder.wanted
-        if self.recorder._recording is not None:
-            self.recorder._recording.close()
+        self.stop()
         self.start(position)
         self.recorder.resume(wanted)
         self.source.reader.position = self.written
+
+    def close(self) -> None:
+        """Let go of what was shared."""
+        self.stop()
+        self.writer.close()
+        os.close(self.memory)
 
     def counter(self, name: str) -> int:
         return self.slot.counter(labelled(name, input="a")).value
@@ -117,11 +131,21 @@ class Bench:
         return found
 
 
+Make = Callable[..., Bench]
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.recorder.end()
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Return what makes benches, below the test's folder, which are closed behind it."""
+    with ExitStack() as made:
+        yield lambda folder="", *form, **fields: made.enter_context(
+            closing(Bench(tmp_path / folder, *form, **fields))
+        )
+
+
+@pytest.fixture
+def bench(make: Make) -> Bench:
+    return make()
 
 
 def test_all_rows_are_recorded_once_a_second_and_at_the_end(bench: Bench) -> None:
@@ -138,8 +162,8 @@ def test_all_rows_are_recorded_once_a_second_and_at_the_end(bench: Bench) -> Non
     assert (bench.counter("recorded_rows_total"), bench.counter("recording_dropped_total")) == (45, 0)
 
 
-def test_what_a_row_carries_is_recorded_with_it(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, intake="key: m")
+def test_what_a_row_carries_is_recorded_with_it(make: Make) -> None:
+    bench = make(intake="key: m")
     keys = [bench.writer.key(name) for name in ("left", "right")]
     bench.rows(3, keys[1])
     bench.writer.gap(Gap.DISCONNECT)
@@ -152,8 +176,8 @@ def test_what_a_row_carries_is_recorded_with_it(tmp_path: Path) -> None:
     assert (block.digest, block.domain, block.state) == ("digest", "arrival", b"state")
 
 
-def test_much_is_written_at_once_in_portions_and_with_a_state_now_and_then(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, intake="buffer: 1000000", limit=64 << 20)
+def test_much_is_written_at_once_in_portions_and_with_a_state_now_and_then(make: Make) -> None:
+    bench = make(intake="buffer: 1000000", limit=64 << 20)
     bench.recorder.turn(10**9)
     total = 0
     while total * 16 < 3 * STATE_BYTES:
@@ -177,8 +201,7 @@ def test_much_is_written_at_once_in_portions_and_with_a_state_now_and_then(tmp_p
     )
 )
 def test_workers_that_are_killed_record_every_row_once(happened: list[tuple[str, int]]) -> None:
-    with TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), intake="buffer: 5000")
+    with TemporaryDirectory() as folder, closing(Bench(Path(folder), intake="buffer: 5000")) as bench:
         now = 10**9
         for what, number in happened:
             if what == "rows":
@@ -193,11 +216,11 @@ def test_workers_that_are_killed_record_every_row_once(happened: list[tuple[str,
         assert bench.counter("recording_dropped_total") == 0
 
 
-def test_rows_of_a_new_ring_are_recorded_from_the_first(tmp_path: Path) -> None:
-    old = Bench(tmp_path)
+def test_rows_of_a_new_ring_are_recorded_from_the_first(make: Make) -> None:
+    old = make()
     old.rows(20)
     old.recorder.end()
-    new = Bench(tmp_path, generation=GENERATION + 1)
+    new = make(generation=GENERATION + 1)
     new.rows(7)
     new.recorder.end()
     assert [(block.generation, block.count) for block in new.blocks()] == [
@@ -222,9 +245,9 @@ def test_rows_of_a_new_ring_are_recorded_from_the_first(tmp_path: Path) -> None:
     ],
 )
 def test_around_an_event_exactly_the_stretch_asked_for_is_recorded(
-    tmp_path: Path, record: str, expected: range
+    make: Make, record: str, expected: range
 ) -> None:
-    bench = Bench(tmp_path, record)
+    bench = make("", record)
     bench.rows(61)
     bench.event(50, 60)
     bench.recorder.committed(1)
@@ -235,8 +258,8 @@ def test_around_an_event_exactly_the_stretch_asked_for_is_recorded(
     assert bench.counter("recording_dropped_total") == bench.counter("recording_short_total") == 0
 
 
-def test_an_event_that_no_row_of_an_input_is_behind_is_where_the_input_had_come_to(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, "{before: 5, after: 3}")
+def test_an_event_that_no_row_of_an_input_is_behind_is_where_the_input_had_come_to(make: Make) -> None:
+    bench = make("", "{before: 5, after: 3}")
     bench.rows(50)
     bench.recorder.events(("other",), np.array([[3, 3]]))
     bench.rows(5)
@@ -256,7 +279,10 @@ def _happened(draw: st.DrawFn) -> list[tuple[str, int, int]]:
 
 
 def lived_through(bench: Bench, happened: list[tuple[str, int, int]], before: int, after: int) -> set[int]:
-    """Let it happen; return the rows around the events, which come in the order of their last rows."""
+    """Let it happen; return the rows around the events, which come in the order of their last rows.
+
+    Rows that were passed by are not gone back to.
+    """
     expected: set[int] = set()
     now, newest = 10**9, 0
     for what, one, other in happened:
@@ -265,7 +291,8 @@ def lived_through(bench: Bench, happened: list[tuple[str, int, int]], before: in
         elif what == "event" and bench.written:
             newest = last = max(newest, bench.written - 1 - other)
             bench.event(first := max(0, last - one), last)
-            expected |= set(range(max(0, first - before), last + 1 + after))
+            passed = max(bench.recorder._inputs["a"].done, first - before)
+            expected |= set(range(passed, last + 1 + after))
         elif what == "turn":
             bench.recorder.turn(now := now + 10**9)
         elif what == "commit":
@@ -282,8 +309,7 @@ def test_any_events_have_the_rows_around_them_recorded_once(
     lead = f"{before * 100}ms" if timed else str(before)
     trail = f"{after * 100}ms" if timely else str(after)
     record = f"{{before: {lead}, after: {trail}}}"
-    with TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), record, "buffer: 5000")
+    with TemporaryDirectory() as folder, closing(Bench(Path(folder), record, "buffer: 5000")) as bench:
         expected = lived_through(bench, happened, before, after)
         bench.recorder.end()
         found = bench.recorded()
@@ -291,11 +317,26 @@ def test_any_events_have_the_rows_around_them_recorded_once(
         assert set(found) == {row for row in expected if row < bench.written}
 
 
+def test_an_event_that_reaches_back_over_rows_passed_by_is_counted(make: Make) -> None:
+    bench = make("", "{before: 5, after: 5}")
+    bench.rows(200)
+    bench.event(100, 110)
+    bench.recorder.committed(1)
+    bench.event(95, 112)
+    assert bench.counter("recording_short_total") == 1
+    bench.kill(200)
+    bench.event(96, 115)
+    bench.event(100, 116)
+    assert bench.counter("recording_short_total") == 2
+    bench.recorder.end()
+    assert bench.recorded() == list(range(95, 122))
+
+
 # rings that are too small, disks that are too full
 
 
-def test_rows_that_are_overwritten_before_they_are_recorded_are_counted(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, intake="buffer: 100 rows")
+def test_rows_that_are_overwritten_before_they_are_recorded_are_counted(make: Make) -> None:
+    bench = make(intake="buffer: 100 rows")
     bench.rows(1000)
     bench.recorder.end()
     found = bench.recorded()
@@ -305,14 +346,14 @@ def test_rows_that_are_overwritten_before_they_are_recorded_are_counted(tmp_path
     assert bench.counter("recording_dropped_total") == 1000 - len(found)
 
 
-def test_the_beginning_of_a_stretch_that_is_gone_is_told(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, "{before: 10 s, after: 1}", "buffer: 16 rows")
+def test_the_beginning_of_a_stretch_that_is_gone_is_told(make: Make) -> None:
+    bench = make("", "{before: 10 s, after: 1}", "buffer: 16 rows")
     bench.rows(5000)
     bench.event(4999, 4999)
     assert bench.counter("recording_short_total") == 0
     bench.writer.append(np.zeros((1, 2), np.float32), np.array([5000 * STEP_NS]), 0)
     bench.recorder.end()
-    slow = Bench(tmp_path / "other", "{before: 10 s, after: 1}", "buffer: 16 rows")
+    slow = make("other", "{before: 10 s, after: 1}", "buffer: 16 rows")
     slow.source.reader._kept = 50  # as if rows came faster than the ring was made for
     slow.rows(500)
     slow.event(499, 499)
@@ -320,8 +361,8 @@ def test_the_beginning_of_a_stretch_that_is_gone_is_told(tmp_path: Path) -> None
     assert slow.counter("recording_short_total") == 1
 
 
-def test_a_disk_that_refuses_costs_rows_and_nothing_else(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, intake="buffer: 100 rows", limit=0)
+def test_a_disk_that_refuses_costs_rows_and_nothing_else(make: Make) -> None:
+    bench = make(intake="buffer: 100 rows", limit=0)
     for turn in range(20):
         bench.rows(50)
         bench.recorder.turn(turn * 10**9)
@@ -336,9 +377,9 @@ def test_a_disk_that_refuses_costs_rows_and_nothing_else(tmp_path: Path) -> None
     assert bench.slot.counter("recording_refused").value == 0
 
 
-def test_a_folder_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_tried_again(make: Make, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file where a folder is to be")
-    bench = Bench(tmp_path / "taken" / "p")
+    bench = make("taken/p")
     bench.rows(10)
     bench.recorder.turn(10**9)
     assert bench.slot.counter("recording_refused").value == 1
