@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from array import array
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from typing import Any, Literal
 import cbor2
 import msgspec
 
+from edgeflow_proto.arrays import CODES, numbers
 from edgeflow_proto.cbor import check_written_out
 
 ClockQuality = Literal["synchronised", "relay", "corrected", "unsynchronised", "payload"]
@@ -35,10 +35,6 @@ ROW_BITS = 40  # an input row's number = ring generation << 40 | row
 
 _ID = re.compile(r"([0-9a-zA-Z]{1,64})-([0-9]{1,19})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CODES = {
-    "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "bool": "B", "int16": "h", "uint16": "H",
-    "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
-}  # fmt: skip
 
 
 class Column(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -125,14 +121,14 @@ def _check_lengths(block: Block) -> None:
 
 
 def _column_fits(column: Column, n: int) -> bool:
-    code, shape = _CODES.get(column.dtype), column.shape
+    code, shape = CODES.get(column.dtype), column.shape
     if code is None or len(shape) > MAX_AXES or any(size < 1 for size in shape):
         return False
     return len(column.data) == n * math.prod(shape) * array(code).itemsize
 
 
 def _check_values(block: Block) -> None:
-    if block.keys and max(_values(block.key, "I")) >= len(block.keys):
+    if block.keys and max(numbers(block.key, "I")) >= len(block.keys):
         raise ValueError("a block's events have keys that it does not hold")
     try:
         msgspec.json.encode(block.fixed)
@@ -215,6 +211,14 @@ def wall_time(ns: int) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
 
 
+def instant(text: str) -> int:
+    """Return a time in RFC 3339 as ns since 1970, to microseconds; raises ValueError, without a zone too."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"a time without a zone: {text[:40]!r} (2025-01-31T12:00:00Z)")
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
 def events(
     block: Block, first: int, journal: str, device: str, pipeline: str, skip: int = 0
 ) -> Iterator[Event]:
@@ -222,9 +226,9 @@ def events(
 
     Whoever takes a few of thousands pays for few: a block is taken apart in portions.
     """
-    times = _values(block.t, "q")
-    spans = _values(block.spans, "q")
-    keys = _values(block.key, "I")
+    times = numbers(block.t, "q")
+    spans = numbers(block.spans, "q")
+    keys = numbers(block.key, "I")
     for i, data in _rows(block, skip):
         t = times[i]
         yield Event(
@@ -253,18 +257,11 @@ def _spans(inputs: tuple[str, ...], spans: array[Any], event: int) -> Iterator[t
             yield name, (first, last)
 
 
-def _values(data: bytes, code: str) -> array[Any]:
-    values = array(code, data)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values
-
-
 def _cells(column: Column, start: int, stop: int) -> list[Any]:
     """Split a column into one JSON value per event; JSON has no word for NaN and infinities: null."""
     width = math.prod(column.shape)
-    size = width * array(_CODES[column.dtype]).itemsize
-    values = [_finite(v) for v in _values(column.data[start * size : stop * size], _CODES[column.dtype])]
+    size = width * array(CODES[column.dtype]).itemsize
+    values = [_finite(v) for v in numbers(column.data[start * size : stop * size], CODES[column.dtype])]
     if column.words:
         values = [column.words.get(v, v) for v in values]
     if column.dtype == "bool":

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import Literal
+from collections.abc import Iterator
+from typing import IO, Literal
 
 import cbor2
 import msgspec
@@ -21,6 +22,8 @@ from edgeflow_proto.pipeline.flow import ITEM_BYTES
 CONTENT_TYPE = "application/cbor-seq"
 ROWS_VERSION = 1
 MAX_BLOCK_ROWS = 1 << 16
+_MOST = 64 << 20  # bytes of a block that was sent
+_BYTE_STRING, _SHORT, _LONGEST = 2, 24, 27  # major type; what says that the size takes 1, and 8, more bytes
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,6 +63,10 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def encode(self) -> bytes:
         """Return the block as CBOR."""
         return cbor2.dumps(msgspec.to_builtins(self, builtin_types=(bytes,)))
+
+    def sent(self) -> bytes:
+        """Return the block as an item of a CBOR sequence."""
+        return cbor2.dumps(self.encode())
 
     @property
     def generation(self) -> int:
@@ -102,6 +109,28 @@ def _fits(rows: Rows) -> bool:
     fits = fits and len(rows.values) == n * math.prod(shape) * ITEM_BYTES[rows.dtype]
     fits = fits and len(rows.columns) in (0, shape[-1]) and all(0 <= place < n for place in rows.gaps)
     return fits and (not rows.keys or max(struct.unpack(f"<{n}I", rows.key)) < len(rows.keys))
+
+
+def sequence(file: IO[bytes]) -> Iterator[Rows]:
+    """Read blocks that were sent; raises ValueError where the sequence is none, or ends within a block.
+
+    Source: RFC 8742; RFC 8949, section 3 (the head of a byte string).
+    """
+    while head := file.read(1):
+        kind, small = head[0] >> 5, head[0] & 31
+        if kind != _BYTE_STRING or small > _LONGEST:
+            raise ValueError("not a sequence of blocks of rows")
+        size = small if small < _SHORT else int.from_bytes(_exactly(file, 1 << (small - _SHORT)), "big")
+        if size > _MOST:
+            raise ValueError(f"a block of {size} bytes is none")
+        yield decode_rows(_exactly(file, size))
+
+
+def _exactly(file: IO[bytes], size: int) -> bytes:
+    data = file.read(size)
+    if len(data) < size:
+        raise ValueError("the sequence of blocks ends within one")
+    return data
 
 
 def within(rows: Rows, first: int, last: int) -> Rows | None:

@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 
 from edgeflow_proto.event import AGENT, ROW_BITS, identity, source
+from edgeflow_proto.recorded import Recorded
+from edgeflow_proto.rows_csv import Naming
 from edgeflow_proto.setup import TYPE, Entry, Model, Setup, setup_from
 
 Json = dict[str, Any]
@@ -74,7 +76,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
     Without `told` the set-up is not known, and `missing` says why; the fields from `path` on are then empty,
     but for digests, which an event carries itself. `path` leads from the inputs to the event's output.
-    `lost` are events about what was lost nearby, in the order of their times. `rows` are those recorded.
+    `lost` are events about what was lost nearby, in the order of their times. `rows` tell what is recorded of
+    the rows behind it, by input; only the device that recorded them can.
     """
 
     event: Json
@@ -92,7 +95,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     settings: Json = {}
     columns: dict[str, tuple[str, ...]] = {}
-    rows: Json = {}
+    rows: dict[str, Recorded] = {}
 
     def to_json(self) -> Json:
         """Return it as plain data."""
@@ -108,18 +111,22 @@ def trace_from(data: Any) -> Trace:
         raise ValueError(f"not a trace: {error}") from None
 
 
-def trace(event: Json, told: Json | None, around: Iterable[Json], rows: Json | None = None) -> Trace:
+def trace(
+    event: Json, told: Json | None, around: Iterable[Json], rows: Mapping[str, Recorded] | None = None
+) -> Trace:
     """Put a trace together.
 
     `told` is the newest event of type `edgeflow_proto.setup.TYPE` at or before the event in its journal, if
-    there is one; of the events `around` those are told that say what was lost nearby.
+    there is one; of the events `around` those are told that say what was lost nearby. `rows` tell what is
+    recorded, by input.
     Raises ValueError where the event is none that EdgeFlow stores.
     """
     setup, missing = _setup(event, told)
     _, _, device, _, pipeline = str(event["source"]).split("/", 4)
     known = Trace(
         event=event, device=device, pipeline=pipeline, spans=_spans(event), lost=nearby(event, around),
-        missing=missing, digest=event.get("pipelinedigest", ""), models=_digests(event), rows=rows or {},
+        missing=missing, digest=event.get("pipelinedigest", ""), models=_digests(event),
+        rows=dict(rows or {}),
     )  # fmt: skip
     if setup is None or told is None:
         return known
@@ -144,6 +151,14 @@ def _setup(event: Json, told: Json | None) -> tuple[Setup | None, str]:
         return setup_from(told["data"]), ""
     except ValueError as error:
         return None, f"{told['id']}: {error}"
+
+
+def naming_of(trace: Trace | None, name: str) -> Naming:
+    """Return what an input calls its key and its words, as far as that is known."""
+    path = trace.path if trace is not None else []
+    options = next((step.options for step in path if step.name == name), {})
+    known = {"key": options.get("key") or "key", "codes": options.get("codes") or {}}
+    return msgspec.convert(known, Naming)
 
 
 def _digests(event: Json) -> dict[str, str]:

@@ -10,6 +10,8 @@ import msgspec
 from edgeflow_proto.setup import TYPE
 from edgeflow_proto.trace import Json, Span, Step, Trace
 
+ROWS = "Rows behind it"
+
 
 class Section(NamedTuple):
     """Something to show: rows of the same number of texts, and what else is to be said."""
@@ -25,7 +27,7 @@ def sections(trace: Trace) -> list[Section]:
     found = [
         Section("Event", [*_event(trace.event)]),
         Section("Pipeline", [*_pipeline(trace)], trace.missing),
-        Section("Rows behind it", [*_rows(trace)], "" if trace.spans else "It came from no rows."),
+        Section(ROWS, [*_rows(trace)], "" if trace.spans else "It came from no rows."),
         Section("Path", [_station(step) for step in trace.path]),
         Section("Files", [*_files(trace)]),
         Section("Versions", [*trace.versions.items()]),
@@ -74,7 +76,7 @@ def _pipeline(trace: Trace) -> Iterator[tuple[str, str]]:
 
 def _rows(trace: Trace) -> Iterator[tuple[str, ...]]:
     for name, span in trace.spans.items():
-        yield name, span_words(span), ", ".join(trace.columns.get(name, ()))
+        yield name, span_words(span), ", ".join(trace.columns.get(name, ())), recorded_words(trace, name)
 
 
 def span_words(span: Span) -> str:
@@ -83,6 +85,19 @@ def span_words(span: Span) -> str:
         return f"row {span.first} of ring {span.began} to row {span.last} of ring {span.generation}"
     count = f"{span.count:,} {'row' if span.count == 1 else 'rows'}"
     return f"{count}: {span.first} to {span.last} of ring {span.generation}"
+
+
+def recorded_words(trace: Trace, name: str) -> str:
+    """Return what is known of the recording of an input's rows."""
+    found, span = trace.rows.get(name), trace.spans[name]
+    if found is not None and found.count:
+        count = f"all {found.count:,}" if found.count == span.count else f"{found.count:,} of them"
+        return f"{count} recorded" if found.whole else f"the first {found.count:,} recorded, or more"
+    station = next((step for step in trace.path if step.name == name), None)
+    record = station.options.get("record", "off") if station is not None else "off"
+    if record == "off":
+        return "not recorded" if station is not None else ""
+    return "recorded on the device, which can be asked for them" if found is None else "not recorded any more"
 
 
 def _station(step: Step) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import struct
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from edgeflow_proto.event import ROW_BITS, Clock
 from edgeflow_proto.pipeline.flow import ITEM_BYTES
-from edgeflow_proto.rows import MAX_BLOCK_ROWS, ROWS_VERSION, Rows, decode_rows
+from edgeflow_proto.rows import MAX_BLOCK_ROWS, ROWS_VERSION, Rows, decode_rows, sequence
 
 CLOCK = Clock("7a2e", 1_700_000_000_000_000_000, "synchronised", 250)
 
@@ -114,3 +115,25 @@ def test_a_block_that_refers_to_itself_again_and_again_is_refused() -> None:
         decode_rows(bomb)
     with pytest.raises(ValueError, match="not a block of rows"):
         decode_rows(cbor2.dumps([1, 2]))
+
+
+def test_blocks_that_are_sent_are_read_one_after_another() -> None:
+    blocks = [rows(), rows(state=bytes(70_000)), rows(digest="")]
+    assert [*sequence(io.BytesIO(b"".join(block.sent() for block in blocks)))] == blocks
+    assert [*sequence(io.BytesIO(b""))] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\xa0", "not a sequence"),
+        (b"\x5f", "not a sequence"),
+        (b"\x5b" + b"\xff" * 8, "a block of"),
+        (b"\x43ab", "ends within one"),
+        (b"\x59\x01", "ends within one"),
+        (b"\x41a", "not a block of rows"),
+    ],
+)
+def test_what_is_no_sequence_of_blocks_is_refused(data: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        [*sequence(io.BytesIO(data))]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from edgeflow_proto.event import ROW_BITS
+from edgeflow_proto.recorded import Recorded
 from edgeflow_proto.trace import trace
 from edgeflow_proto.trace_words import sections
 from tests.support.traced import decided, journal, lost, told
@@ -21,7 +24,9 @@ def test_all_of_a_trace_is_said() -> None:
     assert [*found] == titles
     assert ("score", "0.95") in found["Event"][0]
     assert ("parameter limit", "0.9") in found["Pipeline"][0]
-    assert found["Rows behind it"][0] == [("accel", "256 rows: 768 to 1023 of ring 3", "x, y, z")]
+    assert found["Rows behind it"][0] == [
+        ("accel", "256 rows: 768 to 1023 of ring 3", "x, y, z", "not recorded")
+    ]
     alarm = (
         "alarm",
         "threshold",
@@ -41,4 +46,23 @@ def test_what_is_not_known_and_what_there_is_none_of_is_said_too() -> None:
     event |= {"timeuncertaintyns": "1500000000", "inputspan": f"heat:{(2 << ROW_BITS) + 1}-{3 << ROW_BITS}"}
     found = shown(event, start, [])
     assert ("time", f"{event['time']}, clock synchronised ± 1.5 s") in found["Event"][0]
-    assert found["Rows behind it"][0] == [("heat", "row 1 of ring 2 to row 0 of ring 3", "degrees")]
+    assert found["Rows behind it"][0] == [("heat", "row 1 of ring 2 to row 0 of ring 3", "degrees", "")]
+
+
+@pytest.mark.parametrize(
+    ("record", "found", "words"),
+    [
+        ("off", None, "not recorded"),
+        ("all", None, "recorded on the device, which can be asked for them"),
+        ("all", Recorded(), "not recorded any more"),
+        ("all", Recorded(count=256), "all 256 recorded"),
+        ({"before": "1 s"}, Recorded(count=200), "200 of them recorded"),
+        ("all", Recorded(count=100, whole=False), "the first 100 recorded, or more"),
+    ],
+)
+def test_what_is_recorded_of_the_rows_is_said(record: object, found: Recorded | None, words: str) -> None:
+    start, event = journal(told(), decided())
+    entry = next(entry for entry in start["data"]["entries"] if entry["name"] == "accel")
+    entry["options"]["record"] = record
+    rows = shown(event, start, [], {} if found is None else {"accel": found})["Rows behind it"][0]
+    assert rows[0][-1] == words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from click.testing import CliRunner
 
 from edgeflow_agent.store.recording import RecordingReader
+from edgeflow_tools.cli import edgeflow
 from tests.support import sensor
 from tests.support.device import Device
 from tests.support.mosquitto import Mosquitto
@@ -82,6 +85,41 @@ def test_every_row_is_recorded_once_although_the_worker_is_killed_again_and_agai
     numbers, values = rows_of(device, "press")
     assert numbers == list(range(sent))
     np.testing.assert_array_equal(values, np.load(record))
+
+
+def called(*arguments: object) -> str:
+    result = CliRunner().invoke(edgeflow, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_rows_behind_an_event_come_as_files_from_the_device_and_from_its_folder(
+    device: Device, broker: Mosquitto, tmp_path: Path
+) -> None:
+    device.start()
+    device.deploy("press", pipeline("all"))
+    sent = sensor.report(sensor.start(broker.port, "plant/accel", tmp_path / "sent.npy", seconds=3))
+    eventually(lambda: len(rows_of(device, "press")[0]) >= sent, "every row is recorded")
+    event = device.events("press", "press.raised")[0]
+    trace = json.loads(called("trace", event["id"], "--to", device.url, "--json"))
+    span = trace["spans"]["accel"]
+    assert trace["rows"]["accel"]["count"] == span["count"]
+    expected = np.load(tmp_path / "sent.npy")[span["first"] : span["last"] + 1]
+    array, table = tmp_path / "rows.npy", tmp_path / "rows.csv"
+    said = called("trace", event["id"], "--to", device.url, "--rows", array)
+    assert said == f"{span['count']} rows of accel in {array}\n"
+    np.testing.assert_array_equal(np.load(array), expected)
+    called("trace", event["id"], "--to", device.url, "--rows", table)
+    values = np.genfromtxt(table, np.float32, delimiter=",", names=True, usecols=("x", "n"))
+    np.testing.assert_array_equal(np.stack([values["x"], values["n"]], axis=1), expected)
+    device.stop()
+    called("trace", event["id"], "--store", device.store, "--rows", tmp_path / "stored.csv")
+    assert (tmp_path / "stored.csv").read_bytes() == table.read_bytes()
+    for wrong, words in (("rows.txt", "written as .csv or .npy"), ("none/rows.csv", "No such file")):
+        result = CliRunner().invoke(
+            edgeflow, ["trace", event["id"], "--store", str(device.store), "--rows", str(tmp_path / wrong)]
+        )
+        assert (result.exit_code, words in result.output) == (2, True), result.output
 
 
 def test_around_events_exactly_the_stretch_asked_for_is_recorded(

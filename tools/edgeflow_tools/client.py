@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -75,6 +76,15 @@ class Server:
     def put_json(self, path: str, value: Any) -> Any:
         """Put a value at a path as JSON and return the answer."""
         return self.put(path, json.dumps(value).encode(), "application/json")
+
+    @contextlib.contextmanager
+    def body(self, path: str, accept: str, **query: str | int | None) -> Iterator[IO[bytes]]:
+        """Open what is at a path, to be read as it comes; raises Failure, and where it ends too soon."""
+        with self._open("GET", path + _encoded(query), None, {"Accept": accept}, TRANSFER_S) as response:
+            try:
+                yield response
+            except (OSError, HTTPException) as error:
+                raise Failure(f"{self.url}: the answer ended before it was whole: {error}") from None
 
     def _json(
         self,

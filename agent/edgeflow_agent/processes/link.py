@@ -23,6 +23,7 @@ from edgeflow_agent.core.board import Board
 from edgeflow_agent.core.channel import Channel, Closed, inherited
 from edgeflow_agent.deploy.fetch import Fetcher
 from edgeflow_agent.store.readers import Journals
+from edgeflow_agent.store.recording import Recordings
 from edgeflow_agent.uplink import outgoing
 from edgeflow_agent.uplink.client import Parts, State, Uplink
 from edgeflow_agent.uplink.host import Probe
@@ -61,6 +62,7 @@ class Link:
         self._slot = self._board.slot(start.slot)
         self._commits, self._wake, self._stop = Bell(), Bell(), asyncio.Event()
         self._journals = Journals(self._store / "journals")
+        self._recordings = Recordings(self._store / "recordings")
         self._memory = Memory(self._store / "link")
         self._probe = Probe(self._store)
         self._relay = State(self._settings.relay or "")
@@ -77,9 +79,9 @@ class Link:
 
     def _make_local(self, posts: socket.socket) -> Local:
         return Local(
-            self._settings, self._board, self._slot, self._journals, self._commits, self._relay,
-            lambda: msgspec.to_builtins(self._probe.read()), self._refresh, Offers(self._control.send),
-            Posts(posts), Taps(self._control.send),
+            self._settings, self._board, self._slot, self._journals, self._recordings, self._commits,
+            self._relay, lambda: msgspec.to_builtins(self._probe.read()), self._refresh,
+            Offers(self._control.send), Posts(posts), Taps(self._control.send),
         )  # fmt: skip
 
     def _dial(self) -> Stream:
@@ -147,6 +149,7 @@ class Link:
         await self._memory.save()
         self._memory.close()
         self._journals.close()
+        self._recordings.close()
         with contextlib.suppress(OSError):
             (self._store / "run" / RUN_FILE).unlink()
 
@@ -200,6 +203,7 @@ class Link:
         self._grown()
 
     def _refresh(self) -> None:
+        self._recordings.refresh()
         if self._journals.refresh():
             self._grown()
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import lmdb
+import msgspec
 
 from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import Damage, Evicted, Journal, JournalError, JournalReader
@@ -85,8 +86,9 @@ class RecordingReader:
         """Open it; `timeline` dates what is read."""
         self._path = path
         self._reader = JournalReader(path)
-        self._timeline = timeline or Timeline()
+        self.timeline = timeline or Timeline()
         self.damaged = 0
+        self._broken = False
 
     @property
     def next(self) -> dict[str, int]:
@@ -113,6 +115,21 @@ class RecordingReader:
             for rows in self._numbered(first, last):
                 if start_ns <= self._written(rows) <= end_ns:
                     yield rows
+
+    def following(self, start_ns: float = -math.inf, end_ns: float = math.inf) -> Iterator[Rows]:
+        """Yield what was written between two moments, and before that what its steps had gone through.
+
+        That begins with the newest block before that says what they remembered, if there is one.
+        """
+        told = self.state(start_ns)
+        if told is None:
+            yield from self.between(start_ns, end_ns)
+            return
+        blocks = self.between(self._written(told), end_ns)
+        while (rows := next(blocks, None)) is not None and not (rows.state and rows.first == told.first):
+            pass
+        yield told
+        yield from blocks
 
     def state(self, before_ns: float) -> Rows | None:
         """Return the newest block written before a moment that says what the steps remembered there."""
@@ -146,7 +163,12 @@ class RecordingReader:
 
     def _written(self, rows: Rows) -> int:
         """Return when a block was written, wall time in ns."""
-        return rows.written_ns + self._timeline.clock(rows.clock, rows.written_ns).offset_ns
+        return rows.written_ns + rows.clock.offset_ns
+
+    def _dated(self, rows: Rows) -> Rows:
+        """Return a block with its clock as known now."""
+        clock = self.timeline.clock(rows.clock, rows.written_ns)
+        return rows if clock is rows.clock else msgspec.structs.replace(rows, clock=clock)
 
     def _before(self, name: str, row: int) -> int:
         """Return the number of the last item written before a row of an input had come."""
@@ -167,21 +189,69 @@ class RecordingReader:
             for first, count, data in blocks:
                 after = first + count - 1
                 try:
-                    yield first, decode_rows(data)
+                    yield first, self._dated(decode_rows(data))
                 except ValueError as error:
                     self.damaged += 1
                     log.warning("%s: block %d is left out: %s", self._path, first, error)
             limit = _READ_BYTES
 
     def _read(self, after: int, limit: int) -> list[tuple[int, int, bytes]]:
+        if self._broken:
+            raise JournalError(f"{self._path}: it is closed")
         try:
             return self._reader.read(after, limit)
         except lmdb.Error as error:
+            self._broken = True
             raise JournalError(f"{self._path}: {error}") from error
 
+    @property
+    def stale(self) -> bool:
+        """Whether it was removed or made anew, or cannot be read any more."""
+        try:
+            return self._broken or self._reader.stale
+        except (JournalError, lmdb.Error):
+            return True
+
     def close(self) -> None:
-        """Close it."""
+        """Close it; whoever still reads has a JournalError."""
+        self._broken = True
         self._reader.close()
+
+
+class Recordings:
+    """The recordings below a folder, each opened when it is first asked for.
+
+    LMDB opens nothing twice in a process: hence one place that knows which are open.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[str, RecordingReader] = {}
+
+    def refresh(self) -> None:
+        """Let go of what was removed."""
+        for name, known in list(self._open.items()):
+            if known.stale:
+                self._open.pop(name).close()
+
+    def get(self, pipeline: str, timeline: Timeline) -> RecordingReader | None:
+        """Return the recording of a pipeline, dated as known now, ``None`` when there is none to be read."""
+        known = self._open.get(pipeline)
+        if known is not None and known.stale:
+            self._open.pop(pipeline).close()
+            known = None
+        if known is None:
+            try:
+                known = self._open[pipeline] = RecordingReader(self._folder / pipeline)
+            except JournalError:
+                return None
+        known.timeline = timeline
+        return known
+
+    def close(self) -> None:
+        """Close all."""
+        while self._open:
+            self._open.popitem()[1].close()
 
 
 def _come(rows: Rows, name: str) -> int:

@@ -20,6 +20,7 @@ from edgeflow_agent.web.inputs import Inputs
 from edgeflow_agent.web.local import Local
 from edgeflow_agent.web.logs import Logs
 from edgeflow_agent.web.pipelines import Pipelines
+from edgeflow_agent.web.recorded import Recorded
 from edgeflow_agent.web.tapped import Tapped
 
 REFRESH_S = 1.0
@@ -81,7 +82,7 @@ async def _failed(_: Request, error: Exception) -> Response:
 def make_app(local: Local, staging: Path) -> Starlette:
     """Return the application; bundles are staged below `staging`."""
     status, pipelines = Status(local), Pipelines(local, staging)
-    events, inputs = Events(local), Inputs(local)
+    events, inputs, recorded = Events(local), Inputs(local), Recorded(local)
     one = "/api/v1/pipelines/{name}"
     routes = [
         Route("/", status.page),
@@ -97,10 +98,13 @@ def make_app(local: Local, staging: Path) -> Starlette:
         Route(one, pipelines.delete, methods=["DELETE"]),
         Route(one + "/inputs/{input}", inputs.post, methods=["POST"]),
         Route(one + "/tap/{edge}", Tapped(local).stream),
+        Route(one + "/recording", recorded.recording),
+        Route(one + "/files/{file:path}", recorded.file),
         Route("/api/v1/logs", Logs(local).list),
         Route("/api/v1/events", events.list),
         Route("/api/v1/events/{id}", events.one),
         Route("/api/v1/events/{id}/trace", events.trace),
+        Route("/api/v1/events/{id}/rows/{input}", recorded.rows),
     ]
     guard = Middleware(Guard, slot=local.slot)
     return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: _failed})

@@ -120,7 +120,10 @@ class Events:
     def _traced(self, request: Request) -> Trace:
         try:
             self._local.look()
-            found = traces.find(self._local.journals, self._local.settings.device, request.path_params["id"])
+            local = self._local
+            found = traces.find(
+                local.journals, local.recordings, local.settings.device, request.path_params["id"]
+            )
         except (ValueError, JournalError) as error:
             raise HTTPException(404, str(error)) from None
         if found is None:

@@ -11,6 +11,7 @@ from edgeflow_agent.core.bell import Bell
 from edgeflow_agent.core.board import Board, Slot
 from edgeflow_agent.core.messages import BrokerStatus, PipelineStatus
 from edgeflow_agent.store.readers import Journals
+from edgeflow_agent.store.recording import Recordings
 from edgeflow_agent.web.offers import Offers
 from edgeflow_agent.web.posts import Posts
 from edgeflow_agent.web.rates import Rates
@@ -37,6 +38,7 @@ class Local:
     board: Board
     slot: Slot
     journals: Journals
+    recordings: Recordings
     commits: Bell  # rings when a journal has grown, and at the end
     relay: Relay
     host: Callable[[], dict[str, Any]]  # this machine's figures

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from edgeflow_agent.store import logs
 from edgeflow_agent.store.logs import LEVELS, Page, Positions, Query, Reader
 from edgeflow_agent.web.events import EVENT_STREAM
 from edgeflow_agent.web.local import Local
-from edgeflow_proto.event import wall_time
+from edgeflow_proto.event import instant, wall_time
 
 MAX_LIMIT = 1000
 MAX_STREAMS = 16
 _KNOWN = ("after", "level", "limit", "name", "since")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOOK_S = 0.3
 _IDLE_S = 10.0
 
@@ -108,12 +106,7 @@ def _asked(request: Request) -> tuple[Query, Positions | None]:
 
 def _moment(text: str) -> str:
     """Return an RFC 3339 time as lines have it, in UTC with microseconds; raises ValueError."""
-    if not text:
-        return ""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"since has no time zone: {text[:40]!r} (2025-01-31T12:00:00Z)")
-    return wall_time((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
+    return wall_time(instant(text)) if text else ""
 
 
 def _message(line: Line, cursor: str) -> bytes:

@@ -1,23 +1,29 @@
-"""Traces of this device's events, from its journals.
+"""Traces of this device's events, from its journals and recordings.
 
 What is looked for is rare, so blocks are sifted by their bytes before any is taken apart.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
+from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.store.readers import Journals, OpenJournal
+from edgeflow_agent.store.recording import Recordings
 from edgeflow_agent.web import feed
 from edgeflow_proto import setup
 from edgeflow_proto.event import AGENT, Block, Event, decode_block, events, identity
+from edgeflow_proto.recorded import Recorded, recorded
+from edgeflow_proto.rows import Rows
 from edgeflow_proto.trace import AGENT_LOSSES, LOSSES, NEAR_EVENTS, NEAR_S, Json, Trace, trace
 
+log = logging.getLogger("edgeflow.web")
 _READ_BYTES = 256 << 10
 _PORTION = 512  # events or blocks, after which it is seen whether what follows is nearby still
 
 
-def find(journals: Journals, device: str, event_id: str) -> Trace | None:
+def find(journals: Journals, recordings: Recordings, device: str, event_id: str) -> Trace | None:
     """Return the trace of an event, ``None`` when the event is not here (any more).
 
     Raises ValueError for what is no event's id, and JournalError when the journal cannot be read.
@@ -34,7 +40,27 @@ def find(journals: Journals, device: str, event_id: str) -> Trace | None:
     own = journals.get(AGENT)
     if own is not None and own is not journal:
         around += _Sifter(journals, own, device).sift(1, own.bounds[1], AGENT_LOSSES)
-    return trace(event.to_json(), told[-1] if told else None, around)
+    return trace(event.to_json(), told[-1] if told else None, around, _recorded(journals, recordings, event))
+
+
+def rows_of(journals: Journals, recordings: Recordings, event: Event, name: str) -> Iterator[Rows]:
+    """Yield what is recorded of the rows of an input behind an event; raises JournalError while it does."""
+    recording = recordings.get(event.pipeline, journals.timeline)
+    if recording is not None and name in event.spans:
+        yield from recording.rows(name, *event.spans[name])
+
+
+def _recorded(journals: Journals, recordings: Recordings, event: Event) -> dict[str, Recorded]:
+    """Return what is recorded by input, if the pipeline is; what cannot be read explains nothing."""
+    found: dict[str, Recorded] = {}
+    if recordings.get(event.pipeline, journals.timeline) is None:
+        return found
+    for name, (first, last) in event.spans.items():
+        try:
+            found[name] = recorded(rows_of(journals, recordings, event, name), first, last)
+        except JournalError as error:
+            log.error("the rows behind %s: %s", event.id, error)
+    return found
 
 
 class _Sifter:

@@ -47,7 +47,8 @@ def test_the_newest_lines_then_those_that_follow(link: AgentdStandIn) -> None:
 def test_what_cannot_be_asked_is_told(link: AgentdStandIn) -> None:
     for wrong, words in {
         "limit=0": "limit is 1", "level=loud": "level is one of", "after=x": "not a position",
-        "since=noon": "Invalid isoformat", "since=2025-01-31": "no time zone", "lines=3": "unknown parameter",
+        "since=noon": "Invalid isoformat", "since=2025-01-31": "without a zone",
+        "lines=3": "unknown parameter",
         "since=0001-01-01T00:00:00%2B14:00": "",
     }.items():  # fmt: skip
         answer = link.http.get(f"/api/v1/logs?{wrong}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeflow_tools import whom
-from edgeflow_tools.terminal import Failure, emit, json_option
+from edgeflow_tools.terminal import Failure, counted, emit, json_option, note
 
 if TYPE_CHECKING:
+    from edgeflow_proto.rows import Rows
     from edgeflow_proto.trace import Trace
+    from edgeflow_tools.stored import Stored
 
 
 @click.command(epilog="Example: edgeflow trace 5f0c9a1be2d34c77-1042 --relay http://relay:7000")
@@ -24,61 +28,117 @@ if TYPE_CHECKING:
     help="A device's data folder, or a copy of it, in place of a server.",
 )
 @click.option("--openlineage", is_flag=True, help="Print OpenLineage run events, one a line.")
+@click.option(
+    "--rows",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the recorded rows behind it, as .csv or .npy.",
+)
+@click.option(
+    "--input", "name", metavar="NAME", help="The input whose rows are meant, where there are several."
+)
 @json_option
-def command(event: str, store: Path | None, openlineage: bool, as_json: bool, **rest: Any) -> None:
+def command(
+    event: str,
+    store: Path | None,
+    rows: Path | None,
+    name: str | None,
+    openlineage: bool,
+    as_json: bool,
+    **rest: Any,
+) -> None:
     """Explain an event, by its id: what it was made of, by which steps, and what was lost nearby.
 
     It is asked of the relay, which knows events of devices that are away, of a device (--to), or read out of
     a device's data folder (--store; --device then says what that device is called). "edgeflow events --json"
-    prints ids.
+    prints ids. Recorded rows are with the device alone.
     """
-    from edgeflow_tools import traced
+    with _source(store, **rest) as source:
+        found = source.trace(event)
+        if rows is not None:
+            _write(source, found, rows, name)
+        elif openlineage:
+            for line in _run_events(found):
+                emit(line)
+        elif as_json:
+            emit(found.to_json())
+        else:
+            from edgeflow_tools import traced
 
-    found = _asked(event, **rest) if store is None else _stored(event, store, **rest)
-    if openlineage:
-        for line in _run_events(found):
-            emit(line)
-    elif as_json:
-        emit(found.to_json())
-    else:
-        traced.show(found)
-
-
-def _asked(event: str, to: str | None, device: str | None, relay: str | None) -> Trace:
-    """Ask a relay or a device; raises Failure."""
-    from edgeflow_proto.trace import trace_from
-    from edgeflow_tools.client import quoted
-
-    server, name = whom.whom(to, device, relay, fleet=True)
-    found = server.get(f"/api/v1/events/{quoted(event)}/trace", device=name)
-    try:
-        return trace_from(found)
-    except ValueError as error:
-        raise Failure(f"{server.url}: {error}") from None
+            traced.show(found)
 
 
-def _stored(event: str, store: Path, to: str | None, device: str | None, relay: str | None) -> Trace:
-    """Read the journals of a data folder; raises Failure and UsageError."""
+class _Asked:
+    """A relay or a device that is asked. Every call raises Failure."""
+
+    def __init__(self, to: str | None, device: str | None, relay: str | None) -> None:
+        self._server, self._device = whom.whom(to, device, relay, fleet=True)
+
+    def trace(self, event: str) -> Trace:
+        from edgeflow_proto.trace import trace_from
+        from edgeflow_tools.client import quoted
+
+        found = self._server.get(f"/api/v1/events/{quoted(event)}/trace", device=self._device)
+        try:
+            return trace_from(found)
+        except ValueError as error:
+            raise Failure(f"{self._server.url}: {error}") from None
+
+    def rows(self, found: Trace, name: str) -> Iterator[Rows]:
+        from edgeflow_proto.rows import CONTENT_TYPE, sequence
+        from edgeflow_tools.client import RELAY, quoted
+
+        if self._server.kind == RELAY:
+            raise Failure(
+                f"recorded rows are with the device alone: give the address of {found.device} with --to"
+            )
+        path = f"/api/v1/events/{quoted(found.event['id'])}/rows/{quoted(name)}"
+        with self._server.body(path, CONTENT_TYPE) as body:
+            try:
+                yield from sequence(body)
+            except ValueError as error:
+                raise Failure(f"{self._server.url}: {error}") from None
+
+
+@contextlib.contextmanager
+def _source(
+    store: Path | None, to: str | None, device: str | None, relay: str | None
+) -> Iterator[_Asked | Stored]:
+    """Return whoever is asked; raises Failure and UsageError."""
+    if store is None:
+        yield _Asked(to, device, relay)
+        return
     if to is not None or relay is not None:
         raise click.UsageError("give either --store or a server")
-    from edgeflow_agent.config import Settings
-    from edgeflow_agent.store.journal import JournalError
-    from edgeflow_agent.store.readers import Journals
-    from edgeflow_agent.store.state import timeline
-    from edgeflow_agent.web import traces
+    from edgeflow_tools.stored import Stored
 
-    journals = Journals(store / "journals")
-    try:
-        journals.refresh()
-        journals.timeline = timeline(store / "state")
-        found = traces.find(journals, device or Settings().device, event)
-    except (ValueError, JournalError) as error:
-        raise Failure(f"{store}: {error}") from None
-    finally:
-        journals.close()
-    if found is None:
-        raise Failure(f"{store}: no such event is in its journals")
-    return found
+    with contextlib.closing(Stored(store, device)) as stored:
+        yield stored
+
+
+def _write(source: _Asked | Stored, found: Trace, file: Path, name: str | None) -> None:
+    """Write the rows of an input; raises Failure where it cannot be told which, or there are none."""
+    from edgeflow_proto.trace import naming_of
+    from edgeflow_tools import rowfiles
+
+    if file.suffix not in rowfiles.ENDINGS:
+        raise Failure(f"{file}: rows are written as {' or '.join(rowfiles.ENDINGS)}")
+    inputs = [*found.spans] if name is None else [name]
+    if len(inputs) != 1 or inputs[0] not in found.spans:
+        raise Failure(f"say whose rows with --input: {', '.join(found.spans) or 'it came from no rows'}")
+    blocks = source.rows(found, inputs[0])
+    first = next(blocks, None)
+    if first is None:
+        raise Failure(f"no rows of {inputs[0]} are recorded that are behind this event")
+    count = rowfiles.write(_with(first, blocks), file, naming_of(found, inputs[0]))
+    span = found.spans[inputs[0]]
+    of = f" of {span.count:,}" if span.count not in (None, count) else ""
+    note(f"{counted(count, 'row', 'rows')}{of} of {inputs[0]} in {file}")
+
+
+def _with(first: Rows, others: Iterator[Rows]) -> Iterator[Rows]:
+    yield first
+    yield from others
 
 
 def _run_events(found: Trace) -> list[dict[str, Any]]:

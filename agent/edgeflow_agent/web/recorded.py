@@ -1,0 +1,129 @@
+"""Recorded rows: those behind an event, and all of a pipeline with what ran them, for a replay elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+
+from edgeflow_agent.store.journal import JournalError
+from edgeflow_agent.web import feed, traces
+from edgeflow_agent.web.local import Local
+from edgeflow_proto import rows_csv
+from edgeflow_proto.bundle import MANIFEST_FILE, decode_manifest
+from edgeflow_proto.event import Event, identity, instant
+from edgeflow_proto.pipeline.schema import NAME
+from edgeflow_proto.rows import CONTENT_TYPE, Rows
+from edgeflow_proto.trace import Trace, naming_of
+
+MAX_STREAMS = 4
+
+
+class Recorded:
+    """The routes. What cannot be read any more while it is sent ends the answer without its last chunk."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._streams = 0
+
+    async def rows(self, request: Request) -> Response:
+        """Return the recorded rows of an input behind an event: CSV, or blocks where those are accepted."""
+        event, name = self._event(request.path_params["id"]), request.path_params["input"]
+        if name not in event.spans:
+            raise HTTPException(404, f"no rows of an input {name[:100]!r} are behind this event")
+        local = self._local
+        blocks = self._begun(traces.rows_of(local.journals, local.recordings, event, name))
+        if CONTENT_TYPE in request.headers.get("accept", ""):
+            return self._answer(map(Rows.sent, blocks), CONTENT_TYPE)
+        text = (part.encode() for part in rows_csv.lines(blocks, naming_of(self._trace(event), name)))
+        return self._answer(text, rows_csv.CONTENT_TYPE, f"{event.id}-{name}.csv")
+
+    def _event(self, event_id: str) -> Event:
+        try:
+            self._local.look()
+            found = feed.find(self._local.journals, *identity(event_id), self._local.settings.device)
+        except (ValueError, JournalError) as error:
+            raise HTTPException(404, str(error)) from None
+        if found is None:
+            raise HTTPException(404, "no such event on this device")
+        return found
+
+    def _trace(self, event: Event) -> Trace | None:
+        local = self._local
+        return traces.find(local.journals, local.recordings, local.settings.device, event.id)
+
+    async def recording(self, request: Request) -> Response:
+        """Return the blocks of a pipeline's recording that were written from one moment to another.
+
+        Where it is known what the steps remembered at a moment before the first, they begin there: the first
+        block tells it.
+        """
+        name = request.path_params["name"]
+        try:
+            start, end = _asked(request)
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from None
+        local = self._local
+        found = local.recordings.get(name, local.journals.timeline) if NAME.fullmatch(name) else None
+        if found is None:
+            raise HTTPException(404, "nothing is recorded of such a pipeline")
+        return self._answer(map(Rows.sent, self._begun(found.following(start, end))), CONTENT_TYPE)
+
+    async def file(self, request: Request) -> Response:
+        """Return a file of the bundle that runs; its manifest, which is one, names them all."""
+        status = self._local.pipelines.get(request.path_params["name"])
+        if status is None or not status.folder:
+            raise HTTPException(404, "no such pipeline")
+        folder, name = Path(status.folder), request.path_params["file"]
+        try:
+            manifest = decode_manifest(await asyncio.to_thread((folder / MANIFEST_FILE).read_bytes))
+        except (OSError, ValueError) as error:
+            raise HTTPException(503, f"the bundle cannot be read: {error}") from None
+        if name != MANIFEST_FILE and name not in manifest.files:
+            raise HTTPException(404, "the bundle has no such file")
+        return FileResponse(folder / name, media_type="application/octet-stream")
+
+    def _begun(self, blocks: Iterator[Rows]) -> Iterator[Rows]:
+        """Return the blocks, the first of which has been read: what fails at once can be answered yet."""
+        if self._streams >= MAX_STREAMS:
+            raise HTTPException(503, "too many recordings are being read", {"retry-after": "5"})
+        try:
+            first = next(blocks, None)
+        except JournalError as error:
+            raise HTTPException(503, str(error)) from None
+        return iter(()) if first is None else _with(first, blocks)
+
+    def _answer(self, parts: Iterable[bytes], media_type: str, file: str = "") -> Response:
+        headers = {"content-disposition": f'inline; filename="{file}"'} if file else {}
+        return StreamingResponse(self._parts(parts), media_type=media_type, headers=headers)
+
+    async def _parts(self, parts: Iterable[bytes]) -> AsyncIterator[bytes]:
+        """Yield parts, and let others be served between them."""
+        self._streams += 1
+        try:
+            for part in parts:
+                yield part
+                await asyncio.sleep(0)
+                if self._local.stopping:
+                    raise ConnectionAbortedError("the device stops")
+        finally:
+            self._streams -= 1
+
+
+def _with(first: Rows, others: Iterator[Rows]) -> Iterator[Rows]:
+    yield first
+    yield from others
+
+
+def _asked(request: Request) -> tuple[float, float]:
+    """Return from when to when, ns since 1970; raises ValueError."""
+    asked = request.query_params
+    if unknown := set(asked) - {"since", "until"}:
+        raise ValueError(f"unknown parameter {min(unknown)!r}; known: since, until")
+    start, end = asked.get("since"), asked.get("until")
+    return (instant(start) if start else -math.inf), (instant(end) if end else math.inf)

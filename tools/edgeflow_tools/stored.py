@@ -1,0 +1,54 @@
+"""A device's data folder, or a copy of it, read without the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeflow_agent.config import Settings
+from edgeflow_agent.store.journal import JournalError
+from edgeflow_agent.store.readers import Journals
+from edgeflow_agent.store.recording import Recordings
+from edgeflow_agent.store.state import timeline
+from edgeflow_agent.web import feed, traces
+from edgeflow_proto.event import identity
+from edgeflow_proto.rows import Rows
+from edgeflow_proto.trace import Trace
+from edgeflow_tools.terminal import Failure
+
+
+class Stored:
+    """The folder. Every call raises Failure where what it needs cannot be read."""
+
+    def __init__(self, store: Path, device: str | None = None) -> None:
+        """Open its journals; `device` is what the device is called, where it is not this machine."""
+        self._store = store
+        self._device = device or Settings().device
+        self._journals = Journals(store / "journals")
+        self._recordings = Recordings(store / "recordings")
+        self._journals.refresh()
+        self._journals.timeline = timeline(store / "state")
+
+    def trace(self, event: str) -> Trace:
+        """Return the trace of an event."""
+        try:
+            found = traces.find(self._journals, self._recordings, self._device, event)
+        except (ValueError, JournalError) as error:
+            raise Failure(f"{self._store}: {error}") from None
+        if found is None:
+            raise Failure(f"{self._store}: no such event is in its journals")
+        return found
+
+    def rows(self, found: Trace, name: str) -> Iterator[Rows]:
+        """Yield what is recorded of the rows of an input behind an event."""
+        try:
+            event = feed.find(self._journals, *identity(found.event["id"]), self._device)
+            if event is not None:
+                yield from traces.rows_of(self._journals, self._recordings, event, name)
+        except JournalError as error:
+            raise Failure(f"{self._store}: {error}") from None
+
+    def close(self) -> None:
+        """Close all that was opened."""
+        self._journals.close()
+        self._recordings.close()
