@@ -33,8 +33,9 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `t` is int64 ``(count,)``, CLOCK_BOOTTIME ns of each, or ns since 1970 where the samples carry their times
     (``payload``); `clock` is as known when they were written, at `written_ns` (CLOCK_BOOTTIME).
     `values` are ``(count, *shape)`` of `dtype`, `columns` name their last axis. `keys` holds each distinct
-    key once and `key` uint32 ``(count,)`` points into it (both empty where the input has none). `gaps` says
-    why rows are missing before the row at that place.
+    key once, `numbers` are those that its ring and the steps know them by, and `key` uint32 ``(count,)``
+    points into both (all empty where the input has none). `gaps` says why rows are missing before the row at
+    that place.
 
     `digest` is that of the pipeline that ran them. `next` are the numbers of the rows that come next, of each
     input, once this block and those written with it are; `state` is what the steps remembered there, if that
@@ -53,6 +54,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     domain: Literal["arrival", "payload"] = "arrival"
     columns: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
     key: bytes = b""
     gaps: dict[int, str] = {}
     digest: str = ""
@@ -108,6 +110,7 @@ def _fits(rows: Rows) -> bool:
     fits = len(rows.t) == 8 * n and len(rows.key) == (4 * n if rows.keys else 0)
     fits = fits and len(rows.values) == n * math.prod(shape) * ITEM_BYTES[rows.dtype]
     fits = fits and len(rows.columns) in (0, shape[-1]) and all(0 <= place < n for place in rows.gaps)
+    fits = fits and len(rows.numbers) == len(rows.keys) and min(rows.numbers, default=0) >= 0
     return fits and (not rows.keys or max(struct.unpack(f"<{n}I", rows.key)) < len(rows.keys))
 
 

@@ -83,7 +83,7 @@ def lines(*blocks: Rows, **naming: Any) -> list[str]:
 
 
 def test_rows_as_csv_name_their_place_time_and_key() -> None:
-    keys = {"keys": ("a,b", "c"), "key": struct.pack("<2I", 1, 0)}
+    keys = {"keys": ("a,b", "c"), "numbers": (0, 1), "key": struct.pack("<2I", 1, 0)}
     assert lines(rows(1, [(0.1, 2), (1e-9, -3)], **keys), key="machine") == [
         "ring,row,time,machine,x,y",
         "3,1,2023-11-14T22:13:21.000000Z,c,0.100000001,2",

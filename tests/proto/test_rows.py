@@ -26,7 +26,7 @@ def rows(**changes: Any) -> Rows:
     whole = Rows(
         input="accel", first=3 << ROW_BITS | 40, count=3, clock=CLOCK,
         t=struct.pack("<3q", 10**9, 2 * 10**9, 3 * 10**9), shape=(2,), dtype="int16",
-        values=struct.pack("<6h", *range(6)), columns=("x", "y"), keys=("m1", ""),
+        values=struct.pack("<6h", *range(6)), columns=("x", "y"), keys=("m1", ""), numbers=(4, 0),
         key=struct.pack("<3I", 0, 1, 0), gaps={1: "disconnect"}, digest="ab" * 32,
         next={"accel": 3 << ROW_BITS | 43, "other": 7}, written_ns=4 * 10**9, state=b"remembered",
     )  # fmt: skip
@@ -47,7 +47,7 @@ def blocks(draw: st.DrawFn) -> Rows:
     return rows(
         input=draw(word), first=draw(st.integers(0, (1 << 23) - 1)) << ROW_BITS | draw(st.integers(0, 1000)),
         count=count, t=draw(st.binary(min_size=8 * count, max_size=8 * count)), shape=shape, dtype=dtype,
-        values=draw(st.binary(min_size=size, max_size=size)), keys=keys, key=key,
+        values=draw(st.binary(min_size=size, max_size=size)), keys=keys, numbers=tuple(range(len(keys))), key=key,
         columns=tuple(draw(st.lists(word, min_size=shape[-1], max_size=shape[-1]) | st.just(()))),
         gaps=draw(st.dictionaries(st.integers(0, count - 1), word, max_size=2)), digest=draw(word),
         next=draw(st.dictionaries(word, number, max_size=2)), written_ns=draw(number),
@@ -83,6 +83,8 @@ def test_a_block_knows_its_place() -> None:
         ({"columns": ("x",)}, "do not have its length"),
         ({"key": b""}, "do not have its length"),
         ({"keys": ()}, "do not have its length"),
+        ({"numbers": (4,)}, "do not have its length"),
+        ({"numbers": (4, -1)}, "do not have its length"),
         ({"key": struct.pack("<3I", 0, 2, 0)}, "do not have its length"),
         ({"gaps": {3: "restart"}}, "do not have its length"),
         ({"t": 5}, "not a block of rows"),

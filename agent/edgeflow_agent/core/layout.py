@@ -7,6 +7,9 @@ pages. Every column has its own capacity (at least `capacity`), so that pages an
 from __future__ import annotations
 
 import math
+import os
+import struct
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,6 +19,7 @@ ITEM_SIZES = {
     "bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4,
     "int64": 8, "float64": 8,
 }  # fmt: skip
+HEADER = struct.Struct("<qqq")  # head, newest time, number of keys
 KEY_BYTES = 64  # one slot of the key table: a length byte and at most 63 bytes of UTF-8
 MAX_RING_BYTES = 1 << 30
 
@@ -71,3 +75,11 @@ class RingSpec(msgspec.Struct, frozen=True):
     def size(self) -> int:
         """Bytes of the whole ring."""
         return self.header_bytes + sum(self.column_bytes)
+
+
+def know_keys(fd: int, spec: RingSpec, names: Sequence[str]) -> None:
+    """Let a fresh ring number these keys from 0 on, as one before it did; as many as it may have."""
+    kept = [name.encode() for name in names[: spec.max_keys]]
+    table = b"".join((bytes([len(name)]) + name).ljust(KEY_BYTES, b"\0") for name in kept)
+    os.pwrite(fd, table, PAGE)
+    os.pwrite(fd, HEADER.pack(0, 0, len(kept)), 0)

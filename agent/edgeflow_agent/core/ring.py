@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import enum
 import os
-import struct
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeflow_agent.core import shm
 from edgeflow_agent.core.batch import Batch, Int64s, Keys, Values, numbered
-from edgeflow_agent.core.layout import KEY_BYTES, RingSpec
+from edgeflow_agent.core.layout import HEADER, KEY_BYTES, RingSpec
 from edgeflow_proto.event import ROW_BITS
 
 KEY_MASK = (1 << 28) - 1  # the low bits of a row's key; above them stands why rows are missing before it
-_HEADER = struct.Struct("<qqq")  # head, newest time, number of keys
 
 
 class Gap(enum.IntEnum):
@@ -65,6 +63,11 @@ class _Memory:
         length = self.header[start]
         return self.header[start + 1 : start + 1 + length].decode()
 
+    @property
+    def key_count(self) -> int:
+        _, _, count = HEADER.unpack_from(self.header)
+        return int(count)
+
     def close(self) -> None:
         del self.values, self.t, self.key
         self.header.close()
@@ -90,7 +93,7 @@ class RingWriter:
     def __init__(self, fd: int, spec: RingSpec) -> None:
         self.spec = spec
         self._memory = _Memory(fd, spec)
-        self.head, self._newest, count = _HEADER.unpack_from(self._memory.header)
+        self.head, self._newest, count = HEADER.unpack_from(self._memory.header)
         self._published = self.head
         self._keys = {self._memory.key_name(i): i for i in range(count)}
         self._gap: Gap | None = Gap.RESTART if self.head and not spec.lossless else None
@@ -182,13 +185,13 @@ class RingWriter:
         head = self.head
         count = head - self._published
         if count:
-            _HEADER.pack_into(self._memory.header, 0, head, self._newest, len(self._keys))
+            HEADER.pack_into(self._memory.header, 0, head, self._newest, len(self._keys))
             self._published = head
             for reader in self._readers.values():
                 os.eventfd_write(reader.ready, count)
 
     def _store(self) -> None:
-        _HEADER.pack_into(self._memory.header, 0, self.head, self._newest, len(self._keys))
+        HEADER.pack_into(self._memory.header, 0, self.head, self._newest, len(self._keys))
 
     def close(self) -> None:
         """Publish what is left and unmap."""
@@ -272,6 +275,11 @@ class RingReader:
         if key not in self._names:
             self._names[key] = self._memory.key_name(key)
         return self._names[key]
+
+    @property
+    def keys(self) -> list[str]:
+        """The names of all keys so far, by their numbers."""
+        return [self.key_name(number) for number in range(self._memory.key_count)]
 
     def close(self) -> None:
         """Let go of the counters and unmap; earlier views are invalid afterwards."""

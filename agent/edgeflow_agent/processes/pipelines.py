@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from edgeflow_agent.config import Settings
 from edgeflow_agent.core import messages, shm, snapshot, spawn
 from edgeflow_agent.core.board import SLOTS, Board
 from edgeflow_agent.core.clock import boottime_ns
-from edgeflow_agent.core.layout import MAX_RING_BYTES, RingSpec
+from edgeflow_agent.core.layout import MAX_RING_BYTES, RingSpec, know_keys
 from edgeflow_agent.core.logs import Keeping
 from edgeflow_agent.processes.bundle import Bundle
 from edgeflow_agent.processes.storage import Storage
 from edgeflow_agent.processes.supervisor import SOON_NS, Child, Death, Supervisor
 from edgeflow_agent.store.budget import Limits
+from edgeflow_agent.store.journal import durable_of
 from edgeflow_agent.table import TABLE
 from edgeflow_proto.pipeline.graph import Graph
 
@@ -39,9 +42,16 @@ class Shared(NamedTuple):
 class Ring:
     """The memory of one input, held for as long as the pipeline is deployed."""
 
-    def __init__(self, spec: RingSpec) -> None:
+    def __init__(self, spec: RingSpec, keys: Sequence[str]) -> None:
         self.spec = spec
         self.memory = shm.create(f"ring-{spec.pipeline}-{spec.input}"[:200], spec.size)
+        know_keys(self.memory, spec, keys)
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """Of what a worker saves, the names of its inputs' keys by their numbers: its state goes by these."""
+
+    keys: dict[str, tuple[str, ...]] = {}
 
 
 class Pipeline:
@@ -62,15 +72,28 @@ class Pipeline:
         self.slot = -1
         self.records = False  # rows of any input
 
-    def make(self, generation: Callable[[], int]) -> Graph:
-        """Read the bundle and make what is shared; raises ValueError or OSError when it cannot be run."""
+    def make(self, generation: Callable[[], int], journal: Path) -> Graph:
+        """Read the bundle and make what is shared; raises ValueError or OSError when it cannot be run.
+
+        Keys have the numbers that the state beside the journal knows them by.
+        """
         graph = Bundle(self.folder, self.params).graph
         self.records = graph.records
         specs = [ring_spec(graph, name, generation()) for name in graph.inputs]
-        self.rings = [Ring(spec) for spec in specs]
+        known = self._keys(journal)
+        self.rings = [Ring(spec, known.get(spec.input, ())) for spec in specs]
         self.snapshots = snapshot.create()
         self.effects = spawn.pair()
         return graph
+
+    def _keys(self, journal: Path) -> dict[str, tuple[str, ...]]:
+        durable = durable_of(journal)
+        if durable is None or durable.digest != self.digest:
+            return {}
+        try:
+            return msgspec.msgpack.decode(durable.state, type=Keys).keys
+        except msgspec.MsgspecError:  # of another version of EdgeFlow; the worker says that it begins anew
+            return {}
 
     def close(self) -> None:
         """Let go of all that was shared."""
@@ -143,7 +166,7 @@ class Pipelines:
         self.by_name[pipeline.name] = pipeline
         self.changed = True
         try:
-            pipeline.make(generation)
+            pipeline.make(generation, self.journal(pipeline.name))
             pipeline.slot = self._free_slot()
         except (ValueError, OSError) as error:
             pipeline.change("failing", str(error))

@@ -196,7 +196,7 @@ class Recorded:
             input=self.name, first=int(batch.span[0, 0]), count=len(batch), clock=clock, t=_bytes(batch.t),
             shape=spec.shape, dtype=spec.dtype, values=_bytes(batch.values), columns=batch.columns or (),
             keys=tuple(map(name, keys.tolist())) if name else (),
-            key=_bytes(key.astype(np.uint32)) if name else b"",
+            numbers=tuple(keys.tolist()) if name else (), key=_bytes(key.astype(np.uint32)) if name else b"",
             gaps={row: Gap(int(batch.key[row]) >> 28).name.lower() for row in marks}, digest=digest,
             domain="payload" if self._payload else "arrival",
         )  # fmt: skip

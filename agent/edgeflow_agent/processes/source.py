@@ -44,6 +44,11 @@ class Source:
         """Return a key's name, empty for an input without keys."""
         return self.reader.key_name(key & KEY_MASK) if self.reader.spec.max_keys > 1 else ""
 
+    @property
+    def keys(self) -> list[str]:
+        """The names of all keys so far, by their numbers."""
+        return self.reader.keys if self.reader.spec.max_keys > 1 else []
+
     def view(self, limit: int) -> Batch:
         """Return at most `limit` unread rows as a view of the ring."""
         reader = self.reader

@@ -53,13 +53,15 @@ FAILED_EXIT = 3  # the pipeline could not be loaded, and `agentd` was told why
 class Saved(msgspec.Struct, frozen=True):
     """What a snapshot holds.
 
-    Rows read per input, the runtime's state, which set-up the journal tells, and what is to be recorded.
+    Rows read per input, the runtime's state, which set-up the journal tells, what is to be recorded, and the
+    names of each input's keys by their numbers.
     """
 
     positions: dict[str, int]
     runtime: bytes
     told: str = ""
     wanted: dict[str, Wanted] = {}
+    keys: dict[str, list[str]] = {}
 
 
 class Worker:
@@ -189,6 +191,9 @@ class Worker:
         for name, source in self._sources.items():
             source.reader.position = saved.positions.get(name, 0) if snapshot is not None else 0
         self._known = saved.told if snapshot is not None and not self._ledger.damaged else ""
+        for name, keys in saved.keys.items():
+            if self._sources[name].reader.keys[: len(keys)] != keys:
+                raise ValueError(f"the keys of {name} have other numbers than its state knows them by")
         self._runtime.restore(saved.runtime)
         if snapshot is not None:
             self._recorder.resume(saved.wanted)
@@ -414,8 +419,9 @@ class Worker:
 
     def _state(self) -> bytes:
         positions = {name: source.reader.position for name, source in self._sources.items()}
+        keys = {name: source.keys for name, source in self._sources.items()}
         return msgspec.msgpack.encode(
-            Saved(positions, self._runtime.state(), self._told, self._recorder.wanted)
+            Saved(positions, self._runtime.state(), self._told, self._recorder.wanted, keys)
         )
 
     def _release(self) -> None:

@@ -116,7 +116,7 @@ class Journal:
             self.id = self._active.id
             self.next, self.serial, self._gone = self._active.marks
             self._finish()
-            self.durable = _read_state(path / STATE)
+            self.durable = durable_of(path)
         except (lmdb.Error, OSError, SegmentError) as error:
             raise JournalError(f"{path}: {error}") from error
 
@@ -430,9 +430,10 @@ def _numbered(blocks: Sequence[tuple[int, bytes]], first: int) -> tuple[list[tup
     return out, first
 
 
-def _read_state(path: Path) -> Durable | None:
+def durable_of(path: Path) -> Durable | None:
+    """Return the copy of its worker's state that is beside a journal, if there is one that can be read."""
     try:
-        return msgspec.msgpack.decode(path.read_bytes(), type=Durable)
+        return msgspec.msgpack.decode((path / STATE).read_bytes(), type=Durable)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:

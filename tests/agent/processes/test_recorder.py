@@ -171,6 +171,7 @@ def test_what_a_row_carries_is_recorded_with_it(make: Make) -> None:
     bench.recorder.end()
     (block,) = bench.blocks()
     assert [block.keys[i] for (i,) in struct.iter_unpack("<I", block.key)] == ["right"] * 3 + ["left"] * 2
+    assert dict(zip(block.keys, block.numbers, strict=True)) == {"left": keys[0], "right": keys[1]}
     assert block.gaps == {3: "disconnect"}
     assert (block.columns, block.shape, block.dtype) == (("x", "y"), (2,), "float32")
     assert (block.digest, block.domain, block.state) == ("digest", "arrival", b"state")

@@ -271,7 +271,9 @@ def test_any_stretch_of_any_recording_is_found(
 def test_a_part_of_a_block_holds_the_rows_asked_for_and_their_marks(
     count: int, first: int, last: int
 ) -> None:
-    block = rows(3, count + 1, keys=("k", "l"), key=struct.pack(f"<{count + 1}I", *[1] * (count + 1)))
+    block = rows(
+        3, count + 1, keys=("k", "l"), numbers=(0, 1), key=struct.pack(f"<{count + 1}I", *[1] * (count + 1))
+    )
     found = within(block, first, last)
     expected = [n for n in range(3, 4 + count) if first <= n <= last]
     assert ([] if found is None else numbers([found])) == expected
