@@ -47,7 +47,8 @@ def blocks(draw: st.DrawFn) -> Rows:
     return rows(
         input=draw(word), first=draw(st.integers(0, (1 << 23) - 1)) << ROW_BITS | draw(st.integers(0, 1000)),
         count=count, t=draw(st.binary(min_size=8 * count, max_size=8 * count)), shape=shape, dtype=dtype,
-        values=draw(st.binary(min_size=size, max_size=size)), keys=keys, numbers=tuple(range(len(keys))), key=key,
+        values=draw(st.binary(min_size=size, max_size=size)), keys=keys, key=key,
+        numbers=tuple(range(len(keys))),
         columns=tuple(draw(st.lists(word, min_size=shape[-1], max_size=shape[-1]) | st.just(()))),
         gaps=draw(st.dictionaries(st.integers(0, count - 1), word, max_size=2)), digest=draw(word),
         next=draw(st.dictionaries(word, number, max_size=2)), written_ns=draw(number),

@@ -9,75 +9,25 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from array import array
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, groupby
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch, Keys, numbered
 from edgeflow_agent.inputs.decode.base import Samples, chosen
 from edgeflow_agent.inputs.recording import Recording, columns_of, open_rows
-from edgeflow_agent.models.load import load_model
-from edgeflow_agent.operators.load import operators
-from edgeflow_agent.outputs.event import EventOutput
-from edgeflow_agent.runtime.plan import Plan, compile_plan
-from edgeflow_agent.runtime.run import Runtime
-from edgeflow_proto.event import Clock, Event, event_id, events
+from edgeflow_proto.event import Event
 from edgeflow_proto.pipeline.graph import Graph, InputNode
 from edgeflow_proto.pipeline.kinds.base import Intake
 from edgeflow_proto.pipeline.kinds.inputs import File
+from edgeflow_tools.engine import Engine
 
 BLOCK_ROWS = 1024  # of the fastest input in one turn
-DEVICE, JOURNAL = "local", "run"
-CLOCK = Clock("run", 0, "unsynchronised")
 UNSTATED_HZ = 1.0  # of an input that states no rate
 MAX_REMARKS = 10  # on rows of a recording that cannot be used; all of them are counted
-
-
-@dataclass(slots=True)
-class Step:
-    """What a step was given and how long its calls took, in nanoseconds."""
-
-    rows: int = 0
-    dropped: int = 0
-    calls: array[int] = field(default_factory=lambda: array("q"))
-
-    def quantile_us(self, share: float) -> float:
-        """Return how many microseconds a call took at most in that share of the calls."""
-        return float(np.quantile(np.asarray(self.calls), share, method="higher")) / 1e3 if self.calls else 0.0
-
-
-class Tally:
-    """Counts what the steps do (port `edgeflow_agent.runtime.run.Observer`)."""
-
-    def __init__(self, steps: Sequence[str]) -> None:
-        self.steps = {name: Step() for name in steps}
-        self.errors: dict[str, Exception] = {}  # a step's first
-
-    def ran(self, step: str, rows: int, ns: int) -> None:
-        """Note a call."""
-        self.steps[step].rows += rows
-        self.steps[step].calls.append(ns)
-
-    def failed(self, step: str, error: Exception, rows: Batch) -> None:
-        """Note rows that a failing step dropped."""
-        self.steps[step].dropped += len(rows)
-        self.errors.setdefault(step, error)
-
-
-@dataclass(slots=True)
-class Spent:
-    """Where the time of a run went, in nanoseconds. `pushing` has that of the steps in it."""
-
-    reading: int = 0
-    pushing: int = 0
-    telling: int = 0  # making events of rows
 
 
 class Part(NamedTuple):
@@ -88,27 +38,13 @@ class Part(NamedTuple):
     batch: Batch
 
 
-class Run:
-    """One run of a pipeline over recordings; its counts are there to be read at any time."""
+class Run(Engine):
+    """A run over recordings."""
 
     def __init__(self, graph: Graph, folder: Path, digest: str, models: dict[str, str]) -> None:
-        """Set the pipeline to work; raises PlanError. `digest` names it, `models` its models by step."""
-        kinds = {node.kind for node in graph.steps.values()}
-        self.graph = graph
-        self.tally = Tally([*graph.steps])
-        self.rows = dict.fromkeys(graph.inputs, 0)
-        self.outputs = dict.fromkeys(graph.outputs, 0)  # rows that reached each
-        self.rejected: dict[str, Counter[str]] = {}  # input → lines or rows left out, by reason
-        self.spent = Spent()
-        self.remarks: list[str] = []  # what is wrong with lines or rows, by their place
-        self._models = models
+        """Set the pipeline to work, as its engine."""
+        super().__init__(graph, folder, digest, models)
         self._keys: dict[str, dict[str, int]] = {name: {} for name in graph.inputs}  # names → numbers
-        plan = compile_plan(graph, folder, operators(kinds), load_model)
-        self.notices = [f"steps.{step}: {what}" for step, op in plan.operators.items() for what in op.notices]
-        self._runtime = Runtime(plan, self.tally, time.perf_counter_ns)
-        nodes = [node for node in graph.outputs.values() if not node.options.effect]
-        self._events = {node.name: EventOutput(graph, node, digest, models) for node in nodes}
-        self._count = 0
         self._newest = 0  # time of a row of the inputs whose times are the device's
         self._began: dict[str, int] = {}  # the first time of each input
 
@@ -124,8 +60,8 @@ class Run:
         streams = [self._read(self._stream(node, path, turn_ns)) for node, path in inputs]
         start = time.monotonic() if paced else -math.inf
         for _, parts in groupby(heapq.merge(*streams, key=_turn), key=_turn):
-            found = [event for part in parts for event in self._push(part, start)]
-            yield from self._numbered(chain(found, self._tick(self._newest + 1)))
+            found = [event for part in parts for event in self._paced(part, start)]
+            yield from self.numbered([*found, *self.tick(self._newest + 1)])
 
     def _read(self, stream: Iterator[Part]) -> Iterator[Part]:
         """Yield what a stream does, and add up how long that takes."""
@@ -147,6 +83,7 @@ class Run:
             if not len(samples.values):
                 continue
             batch = _timed(samples, first, node, keys)
+            self.key_names[node.name] |= {number: key for key, number in keys.items()}
             first += len(batch)
             turns = batch.t // turn_ns
             ends = np.flatnonzero(np.diff(turns, append=-1)) + 1
@@ -157,87 +94,14 @@ class Run:
         if len(self.remarks) < MAX_REMARKS:
             self.remarks.append(f"{where} ({reason})")
 
-    def _push(self, part: Part, start: float) -> Iterator[Event]:
+    def _paced(self, part: Part, start: float) -> list[Event]:
         """Run rows when they are due; `start` is when the first was, minus infinity where nothing waits."""
         self._began.setdefault(part.input, int(part.batch.t[0]))
         passed = float(part.batch.t[-1] - self._began[part.input]) * 1e-9
         time.sleep(max(0.0, start + passed - time.monotonic()))
-        if part.input in self._runtime.plan.arrival:
+        if part.input in self.plan.arrival:
             self._newest = max(self._newest, int(part.batch.t[-1]))
-        self.rows[part.input] += len(part.batch)
-        begin = time.perf_counter_ns()
-        results = self._runtime.push(part.input, part.batch)
-        self.spent.pushing += time.perf_counter_ns() - begin
-        yield from self._given(results)
-
-    def _tick(self, t: int) -> Iterator[Event]:
-        """Let time pass, for steps that wait for it: all rows of this turn have been pushed."""
-        if self._runtime.plan.ticks:
-            begin = time.perf_counter_ns()
-            results = self._runtime.tick(t)
-            self.spent.pushing += time.perf_counter_ns() - begin
-            yield from self._given(results)
-
-    def _given(self, results: list[tuple[str, Batch]]) -> list[Event]:
-        begin = time.perf_counter_ns()
-        made: list[Event] = []
-        for output, rows in results:
-            self.outputs[output] += len(rows)
-            if output in self._events:
-                for block in self._events[output].blocks([rows], self._key_name(output), CLOCK, 0):
-                    made += events(block, 1, JOURNAL, DEVICE, self.graph.name)
-        self.spent.telling += time.perf_counter_ns() - begin
-        return made
-
-    def _key_name(self, output: str) -> Callable[[int], str]:
-        """Return what names the keys of an output's rows: its first input's samples, where they carry any."""
-        flow = self.graph.flows[self.graph.outputs[output].source]
-        names = [*self._keys[flow.inputs[0]]]
-        return lambda key: names[key] if names else ""
-
-    def _numbered(self, found: Iterator[Event]) -> Iterator[Event]:
-        """Number events by time; at one time, outputs come in the order of the graph."""
-        for event in sorted(found, key=lambda event: event.t):
-            self._count += 1
-            identity = event_id(JOURNAL, self._count)
-            yield msgspec.structs.replace(event, id=identity, sequence=self._count)
-
-    # what was done
-
-    @property
-    def plan(self) -> Plan:
-        """The steps at work."""
-        return self._runtime.plan
-
-    @property
-    def event_count(self) -> int:
-        """Events so far."""
-        return self._count
-
-    @property
-    def inferences(self) -> int:
-        """Rows that models were given."""
-        return sum(self.tally.steps[name].rows for name in self._models)
-
-    @property
-    def windows(self) -> int:
-        """Windows that were made, as far as something reads them."""
-        windows = [node.name for node in self.graph.steps.values() if node.kind == "window"]
-        return sum(self._passed(name) for name in windows)
-
-    def _passed(self, edge: str) -> int:
-        """Return how many rows an edge carried: what any of its readers was given."""
-        reader = next(self.graph.readers(edge))
-        return (
-            self.tally.steps[reader.name].rows
-            if reader.name in self.tally.steps
-            else self.outputs[reader.name]
-        )
-
-    @property
-    def effects(self) -> dict[str, int]:
-        """Rows that reached outputs which act on the world; nothing was done with them."""
-        return {name: count for name, count in self.outputs.items() if name not in self._events}
+        return self.push(part.input, part.batch)
 
 
 def recordings_of(graph: Graph, folder: Path) -> dict[str, Path]:

@@ -10,12 +10,12 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeElapsed
 from rich.table import Table
 from rich.text import Text
 
-from edgeflow_tools.run import Run, Step
+from edgeflow_tools.engine import Engine, Step
 from edgeflow_tools.terminal import counted
 
 
 class _Counts(ProgressColumn):
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Engine) -> None:
         super().__init__()
         self._run = run
 
@@ -23,7 +23,7 @@ class _Counts(ProgressColumn):
         return Text(f"{sum(self._run.rows.values()):,} rows, {self._run.event_count:,} events")
 
 
-def progress(run: Run) -> Progress:
+def progress(run: Engine) -> Progress:
     """Return a display on standard error that follows the run while it is entered."""
     console = Console(stderr=True)
     shown = Progress(BarColumn(), _Counts(run), TimeElapsedColumn(), console=console, transient=True)
@@ -31,7 +31,7 @@ def progress(run: Run) -> Progress:
     return shown
 
 
-def figures(run: Run, seconds: float) -> dict[str, Any]:
+def figures(run: Engine, seconds: float) -> dict[str, Any]:
     """Return the figures of a run as plain data; times of calls are in microseconds."""
     steps = {
         name: {
@@ -54,7 +54,7 @@ def figures(run: Run, seconds: float) -> dict[str, Any]:
     }
 
 
-def failures(run: Run) -> Iterator[str]:
+def failures(run: Engine) -> Iterator[str]:
     """Yield what is not as asked for, what was wrong with rows, and the first error of each failing step."""
     yield from run.notices
     yield from run.remarks
@@ -67,7 +67,7 @@ def failures(run: Run) -> Iterator[str]:
         yield f"steps.{name}: {error} ({counted(dropped, 'row', 'rows')} dropped)"
 
 
-def show(run: Run, seconds: float, *, steps: bool = True) -> None:
+def show(run: Engine, seconds: float, *, steps: bool = True) -> None:
     """Print the summary on standard error, with a table of the steps unless another follows."""
     console = Console(stderr=True, highlight=False)
     rows = sum(run.rows.values())
@@ -86,7 +86,7 @@ def show(run: Run, seconds: float, *, steps: bool = True) -> None:
         console.print(_table(run))
 
 
-def _table(run: Run) -> Table:
+def _table(run: Engine) -> Table:
     table = Table("step", box=None, pad_edge=False)
     for heading in ("rows", "calls", "p50 per call", "p99 per call", "rows dropped"):
         table.add_column(heading, justify="right")
@@ -96,7 +96,7 @@ def _table(run: Run) -> Table:
     return table
 
 
-def profile(run: Run, seconds: float) -> list[dict[str, Any]]:
+def profile(run: Engine, seconds: float) -> list[dict[str, Any]]:
     """Return where the time of a run went, the most first: each step, and what is around them.
 
     Times are in microseconds, of a call; `share` is of the run's time. Around the steps are the reading of
@@ -122,7 +122,7 @@ def _spent(name: str, step: Step, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def show_profile(run: Run, seconds: float) -> None:
+def show_profile(run: Engine, seconds: float) -> None:
     """Print the profile on standard error."""
     table = Table("step", box=None, pad_edge=False)
     for heading in ("share", "calls", "rows", "rows per call", "p50 per call", "p99 per call"):
