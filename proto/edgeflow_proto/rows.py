@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Literal
 
 import cbor2
@@ -165,6 +165,10 @@ class Course:
 
     def __init__(self) -> None:
         self._next: dict[str, int] = {}
+
+    def begin(self, following: Mapping[str, int]) -> None:
+        """Let all before these numbers have been taken, by input."""
+        self._next |= following
 
     def take(self, rows: Rows) -> Hole | None:
         """Take note of the next block; return the hole before it, if there is one."""

@@ -239,7 +239,7 @@ def _compared(
         if one is not None and other is not None and abs(one.at - other.at) <= tolerance.time:
             yield from (
                 (one.at, f"~ {_said(one)}: {what}")
-                for what in _mappings_differ(one.data, other.data, tolerance)
+                for what in mappings_differ(one.data, other.data, tolerance)
             )
             one, other = next(wanted, None), next(came, None)
         elif other is None or (one is not None and one.at < other.at):
@@ -255,7 +255,8 @@ def _said(event: Expected) -> str:
     return f"{event.output} at {event.at}" + (f" of {event.key}" if event.key else "")
 
 
-def _mappings_differ(expected: dict[str, Any], got: dict[str, Any], tolerance: Tolerance) -> Iterator[str]:
+def mappings_differ(expected: dict[str, Any], got: dict[str, Any], tolerance: Tolerance) -> Iterator[str]:
+    """Yield in words how values by name differ."""
     for name in {**expected, **got}:
         if name not in got or name not in expected:
             yield f"{name} is {'missing' if name not in got else 'not expected'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from edgeflow_agent.config import Settings
 from edgeflow_agent.store.journal import JournalError
@@ -11,6 +12,7 @@ from edgeflow_agent.store.readers import Journals
 from edgeflow_agent.store.recording import Recordings
 from edgeflow_agent.store.state import timeline
 from edgeflow_agent.web import feed, traces
+from edgeflow_proto.bundle import MANIFEST_FILE
 from edgeflow_proto.event import identity
 from edgeflow_proto.rows import Rows
 from edgeflow_proto.trace import Trace
@@ -47,6 +49,45 @@ class Stored:
                 yield from traces.rows_of(self._journals, self._recordings, event, name)
         except JournalError as error:
             raise Failure(f"{self._store}: {error}") from None
+
+    # for a replay
+
+    def recorded(self) -> list[str]:
+        """Return the pipelines of which something is recorded."""
+        folder = self._store / "recordings"
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+    def blocks(self, name: str, since_ns: float, until_ns: float) -> Iterator[Rows]:
+        """Yield what is recorded of a pipeline, as `RecordingReader.following` does."""
+        found = self._recordings.get(name, self._journals.timeline)
+        if found is None:
+            raise Failure(f"{self._store}: nothing is recorded of a pipeline '{name}'")
+        try:
+            yield from found.following(since_ns, until_ns)
+        except JournalError as error:
+            raise Failure(f"{self._store}: {error}") from None
+
+    def events(self, name: str, kind: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the events of a pipeline, or those of one type, in CloudEvents form."""
+        positions: feed.Positions = {}
+        more = True
+        while more:
+            page = feed.page(self._journals, positions, feed.Query(self._device, name, kind, 1000))
+            yield from (event.to_json() for event, _ in page.events)
+            positions, more = page.positions, page.more
+
+    def bundle(self, name: str) -> Path:
+        """Return the folder of the bundle that recorded a pipeline's newest rows."""
+        digest = next((rows.digest for rows in self._newest(name)), "")
+        folder = self._store / "bundles" / digest
+        if not (digest and (folder / MANIFEST_FILE).is_file()):
+            raise Failure(f"{self._store}: the bundle of '{name}' that recorded its newest rows is not there")
+        return folder
+
+    def _newest(self, name: str) -> Iterator[Rows]:
+        found = self._recordings.get(name, self._journals.timeline)
+        if found is not None:
+            yield from found.newest()
 
     def close(self) -> None:
         """Close all that was opened."""

@@ -93,9 +93,12 @@ class RecordingReader:
     @property
     def next(self) -> dict[str, int]:
         """The numbers of the rows that come next of each input; the names of all that were recorded last."""
+        return next((rows.next for rows in self.newest()), {})
+
+    def newest(self) -> Iterator[Rows]:
+        """Yield the block that was written last, if there is one."""
         last = self._reader.last
-        newest = next((rows for _, rows in self._walk(last - 1)), None) if last else None
-        return newest.next if newest is not None else {}
+        yield from (rows for _, rows in self._walk(last - 1 if last else 0))
 
     def rows(self, name: str, first: int, last: int) -> Iterator[Rows]:
         """Yield what is recorded of an input's rows numbered from `first` to `last`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -49,23 +49,23 @@ def command(
     With --explain no recording is needed: the shape, dtype, rate and memory of the rows of each edge come on
     standard output. Where rows lie in memory is found by calling the steps with made-up rows.
     """
-    checked = _checked(file, dict(_pair(text, "--param") for text in params))
-    with _quiet():
-        run = _set_up(checked)
+    checked = _checked(file, params_of(params))
+    with quiet():
+        run = set_up(checked)
     if shown["explain"]:
         _explain(run, as_json=shown["as_json"])
         return
     recordings = _recordings(run, checked, dict(_pair(text, "--input") for text in inputs))
     start = time.perf_counter()
-    with _sink(out) as sink, _quiet(), _progress(run, out):
+    with sink(out) as file_out, quiet(), _progress(run, out):
         for event in _guarded(run, recordings, paced=speed == "1x"):
-            sink.write(_line(event))
+            file_out.write(line(event))
     seconds = time.perf_counter() - start
     _report(run, seconds, to_stdout=out is not None, as_json=shown["as_json"], profile=shown["profile"])
     raise SystemExit(UNWELL if run.tally.errors else 0)
 
 
-def _quiet() -> contextlib.AbstractContextManager[object]:
+def quiet() -> contextlib.AbstractContextManager[object]:
     """Let what the author's Python prints go where it is not taken for events."""
     return contextlib.redirect_stdout(sys.stderr)
 
@@ -77,10 +77,15 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
-def _checked(file: Path, params: dict[str, str]) -> Checked:
+def params_of(given: Iterable[str]) -> dict[str, Any]:
+    """Read values of parameters; raises BadParameter."""
+    return {name: _value(text) for name, text in (_pair(each, "--param") for each in given)}
+
+
+def _checked(file: Path, params: dict[str, Any]) -> Checked:
     from edgeflow_tools.pipelines import checked
 
-    found = checked(file, {name: _value(text) for name, text in params.items()})
+    found = checked(file, params)
     if found.graph is None:
         raise problems(found.problems)
     return found
@@ -94,7 +99,8 @@ def _value(text: str) -> Any:
     return text if source is None or found else source.data
 
 
-def _set_up(checked: Checked) -> Run:
+def set_up(checked: Checked) -> Run:
+    """Set a pipeline without problems to work; raises Unwell."""
     from edgeflow_agent.runtime.plan import PlanError
     from edgeflow_tools.bundles import model_digests
     from edgeflow_tools.run import Run
@@ -160,14 +166,15 @@ def _guarded(run: Run, recordings: dict[str, Path], *, paced: bool) -> Iterator[
         raise Failure(f"{error.filename or 'a recording'}: {error.strerror}") from None
 
 
-def _line(event: Any) -> bytes:
+def line(event: Any) -> bytes:
+    """Return an event as a line of JSON."""
     import msgspec
 
     return msgspec.json.encode(event.to_json()) + b"\n"
 
 
 @contextlib.contextmanager
-def _sink(out: Path | None) -> Iterator[IO[bytes]]:
+def sink(out: Path | None) -> Iterator[IO[bytes]]:
     """Open where events go."""
     if out is None:
         yield sys.stdout.buffer
@@ -208,7 +215,7 @@ def _explain(run: Run, *, as_json: bool) -> None:
 
     from edgeflow_tools import explained, tables
 
-    with _quiet():
+    with quiet():
         found = explained.explained(run.graph, run.plan)
     for step, error in found.raised.items():
         note(f"steps.{step}: with made-up rows: {error}")

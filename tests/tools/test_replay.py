@@ -1,0 +1,141 @@
+"""Recorded rows run again: keys, gaps, holes, restarts, and pipelines that want other columns."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+
+from edgeflow_proto.event import ROW_BITS, Clock, Event
+from edgeflow_proto.rows import Rows
+from edgeflow_tools.engine import Engine
+from edgeflow_tools.replay import Player, Replay
+from edgeflow_tools.terminal import Failure
+from tests.support.documents import graph_in_memory
+
+BASE = 1 << ROW_BITS
+SECOND = 10**9
+TEXT = """
+edgeflow: 1
+name: p
+inputs: {a: {mqtt: "a/{m}", key: m, fields: [x, y], rate: 10 Hz}}
+steps: {high: {from: a, threshold: {column: x, above: 5, clear: 1}}}
+outputs:
+  raised: {from: high.raised, event: raised}
+  cleared: {from: high.cleared, event: cleared}
+"""
+WINDOWS = """
+edgeflow: 1
+name: p
+inputs: {a: {mqtt: a, fields: [y, x], rate: 10 Hz}}
+steps: {w: {from: a, window: 4 rows}, s: {from: w, stats: [max]}}
+outputs: {seen: {from: s, event: seen}}
+"""
+
+
+def rows(
+    first: int, xs: list[float], keys: dict[str, int] | None = None, ring: int = 1, **changes: Any
+) -> Rows:
+    """Return rows of x and -x, all of the first key."""
+    count, base = len(xs), ring << ROW_BITS
+    known: dict[str, Any] = {
+        "input": "a", "first": base + first, "count": count, "shape": (2,), "dtype": "float32",
+        "clock": Clock("boot", 0, "synchronised"), "columns": ("x", "y"), "digest": "d",
+        "t": struct.pack(f"<{count}q", *((first + i) * SECOND for i in range(count))),
+        "values": struct.pack(f"<{2 * count}f", *(v for x in xs for v in (x, -x))),
+        "keys": tuple(keys or ()), "numbers": tuple((keys or {}).values()),
+        "key": bytes(4 * count) if keys else b"", "written_ns": (first + count) * SECOND,
+        "next": {"a": base + first + count},
+    }  # fmt: skip
+    return Rows(**(known | changes))
+
+
+def player(text: str, *, own: bool = True) -> Player:
+    from pathlib import Path
+
+    return Player(Engine(graph_in_memory(text), Path(), "d", {}), own=own)
+
+
+def run(replay: Replay, *blocks: Rows) -> list[Event]:
+    """Return what the first player says."""
+    return [event for made in replay.events(blocks) for event in made[0]]
+
+
+def said(events: list[Event]) -> list[tuple[str, str | None, int]]:
+    return [(event.output, event.subject, event.t // SECOND) for event in events]
+
+
+def test_rows_keep_their_keys_numbers_and_times() -> None:
+    replay = Replay([player(TEXT)], "d")
+    events = run(replay, rows(0, [9, 0], {"left": 7}), rows(2, [9], {"right": 3}), rows(3, [0], {"right": 3}))
+    assert said(events) == [
+        ("raised", "left", 0),
+        ("cleared", "left", 1),
+        ("raised", "right", 2),
+        ("cleared", "right", 3),
+    ]
+    assert events[3].spans == {"a": (BASE + 3, BASE + 3)}
+    assert replay.known.holds(f"a:{BASE}-{BASE + 3}")
+    assert not replay.known.holds(f"a:{BASE}-{BASE + 4}")
+    assert not replay.known.holds("")
+
+
+def test_behind_a_gap_or_a_hole_windows_begin_anew() -> None:
+    replay = Replay([player(WINDOWS)], "d")
+    events = run(
+        replay, rows(0, [1, 2, 3, 4, 5, 6], gaps={5: "disconnect"}), rows(8, [1, 2, 3, 4]), rows(12, [5])
+    )
+    assert [event.spans["a"][0] - BASE for event in events] == [0, 8]
+    assert (replay.holes, replay.restarts, replay.rows) == (1, 0, 11)
+    assert events[0].data == {"y.max": -1.0, "x.max": 4.0}
+    assert not replay.known.holds(f"a:{BASE + 8}-{BASE + 11}")
+    assert replay.ran.holds(f"a:{BASE + 8}-{BASE + 11}")
+
+
+def test_what_the_steps_remembered_is_taken_up_where_it_is_told() -> None:
+    first = player(TEXT)
+    run(Replay([first], "d"), rows(0, [9], {"left": 0}))
+    state = first.engine.runtime.state()
+    blocks = [
+        rows(0, [9], {"left": 0}),
+        rows(10, [3], {"left": 0}, 2, state=state),
+        rows(11, [0], {"left": 0}, 2),
+    ]
+    replay = Replay([player(TEXT)], "d")
+    assert [event.output for event in run(replay, *blocks)] == ["raised", "cleared"]
+    assert replay.restarts == 1
+    assert replay.known.holds(f"a:{(2 << ROW_BITS) + 11}-{(2 << ROW_BITS) + 11}")
+    assert not replay.known.holds(f"a:{(2 << ROW_BITS) + 10}-{(2 << ROW_BITS) + 10}")
+    warm = Replay([player(TEXT)], "d", since_ns=5 * SECOND)
+    told = rows(0, [9], {"left": 0}, state=state)
+    assert [event.output for event in run(warm, told, rows(5, [0], {"left": 0}))] == ["cleared"]
+    assert warm.rows == 1
+
+
+def test_a_state_of_another_version_is_told() -> None:
+    with pytest.raises(Failure, match="cannot be taken up"):
+        run(Replay([player(TEXT)], "d"), rows(3, [9], {"left": 0}, state=b"other"))
+
+
+def test_rows_of_another_version_of_the_pipeline_are_left_out() -> None:
+    replay = Replay([player(TEXT)], "d")
+    assert run(replay, rows(0, [9, 9], {"left": 0}, digest="old")) == []
+    assert (replay.rows, replay.other) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"columns": ("x", "z")}, "no column 'y' is recorded"),
+        ({"columns": (), "shape": (1,), "values": bytes(4)}, "rows of shape"),
+        ({"dtype": "float64", "values": bytes(16)}, ""),
+    ],
+)
+def test_a_candidate_must_take_the_rows_that_are_recorded(changes: dict[str, Any], words: str) -> None:
+    replay = Replay([player(TEXT), player(WINDOWS, own=False)], "d")
+    if not words:
+        assert run(replay, rows(0, [9], {"left": 0}, **changes)) == []
+        return
+    with pytest.raises(Failure, match=words):
+        run(replay, rows(0, [9], {"left": 0}, **changes))
