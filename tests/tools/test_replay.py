@@ -91,6 +91,10 @@ def test_behind_a_gap_or_a_hole_windows_begin_anew() -> None:
     assert events[0].data == {"y.max": -1.0, "x.max": 4.0}
     assert not replay.known.holds(f"a:{BASE + 8}-{BASE + 11}")
     assert replay.ran.holds(f"a:{BASE + 8}-{BASE + 11}")
+    assert not replay.ran.holds(f"a:{BASE + 5}-{BASE + 8}")
+    assert replay.ran.reach(f"a:{BASE + 5}-{BASE + 8}")
+    assert not replay.ran.reach(f"a:{BASE + 5}-{BASE + 6}")
+    assert not replay.ran.reach(f"b:{BASE}-{BASE}")
 
 
 def test_what_the_steps_remembered_is_taken_up_where_it_is_told() -> None:

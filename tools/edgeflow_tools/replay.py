@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
@@ -109,8 +110,15 @@ class Stretches:
         found = [(match[1], int(match[2]), int(match[3])) for match in _SPAN.finditer(span)]
         return bool(found) and all(self._within(*each) for each in found)
 
+    def reach(self, span: str) -> bool:
+        """Say whether the last row of each input in a span is here."""
+        found = [(match[1], int(match[3])) for match in _SPAN.finditer(span)]
+        return bool(found) and all(self._within(name, last, last) for name, last in found)
+
     def _within(self, name: str, first: int, last: int) -> bool:
-        return any(start <= first and last < stop for start, stop in self._stretches.get(name, ()))
+        stretches = self._stretches.get(name, [])
+        place = bisect_right(stretches, first, key=lambda stretch: stretch[0]) - 1
+        return place >= 0 and last < stretches[place][1]
 
 
 class Replay:

@@ -11,7 +11,7 @@ import msgspec
 from edgeflow_proto.event import Event
 from edgeflow_tools import tables
 from edgeflow_tools.cases import Tolerance
-from edgeflow_tools.compare import Comparison, Difference, said
+from edgeflow_tools.compare import Comparison, Difference, Said, said
 from edgeflow_tools.engine import Engine
 from edgeflow_tools.replay import Replay
 from edgeflow_tools.terminal import counted
@@ -55,8 +55,8 @@ class Journal:
 
     def again(self, events: Sequence[Event]) -> None:
         """Take what it says, and about as much of what it said."""
-        for event in events:
-            self._comparison.after(said(event.to_json()))
+        for event in _counted(events, self._replay):
+            self._comparison.after(event)
             self._before(next(self._events, None))
 
     def _before(self, event: dict[str, Any] | None) -> None:
@@ -69,7 +69,7 @@ class Journal:
         """Return the outcome; what lies outside of the rows that were run does not count."""
         for event in self._events:
             self._before(event)
-        found = [d for d in self._comparison.differences() if self._replay.ran.holds(d.event.span)]
+        found = [d for d in self._comparison.differences() if self._replay.ran.reach(d.event.span)]
         known = [d for d in found if self._replay.known.holds(d.event.span) and not self._ahead(d)]
         return Against(self._comparison.same, known, len(found) - len(known))
 
@@ -87,14 +87,22 @@ class Candidate:
 
     def take(self, own: Sequence[Event], other: Sequence[Event]) -> None:
         """Take what both say."""
-        for event in own:
-            self._comparison.before(said(event.to_json()))
-        for event in other:
-            self._comparison.after(said(event.to_json()))
+        for event in _counted(own, self._replay):
+            self._comparison.before(event)
+        for event in _counted(other, self._replay):
+            self._comparison.after(event)
 
     def against(self) -> Against:
         """Return the outcome."""
         return Against(self._comparison.same, self._comparison.differences(), 0)
+
+
+def _counted(events: Iterable[Event], replay: Replay) -> Iterator[Said]:
+    """Yield the events that count: not those of rows that only led up to where the replay begins."""
+    for event in events:
+        found = said(event.to_json())
+        if not found.span or replay.ran.reach(found.span):
+            yield found
 
 
 def cost(engine: Engine) -> dict[str, dict[str, float]]:
