@@ -32,12 +32,20 @@ def small_disk(path: Path, size: int) -> Iterator[Path]:
 @contextlib.contextmanager
 def loop_disk(path: Path, size: int) -> Iterator[Path]:
     """Mount an ext4 of `size` bytes at a folder, from a file beside it; skips the test where it cannot be."""
-    path.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     image = path.with_name(path.name + ".image")
     image.write_bytes(b"")
     os.truncate(image, size)
     made = ["mke2fs", "-q", "-t", "ext4", "-m", "0", "-F", str(image)]
-    for command in (made, ["mount", "-o", OPTIONS, str(image), str(path)]):
+    with _mounted(path, made, ["mount", "-o", OPTIONS, str(image), str(path)]):
+        yield path
+
+
+@contextlib.contextmanager
+def _mounted(path: Path, *commands: list[str]) -> Iterator[None]:
+    """Run what mounts a file system at a folder; skips the test where it cannot be."""
+    path.mkdir(exist_ok=True)
+    for command in commands:
         if shutil.which(command[0], path=PATH) is None:
             pytest.skip(f"{command[0]} is not here")
         done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": PATH})
@@ -47,9 +55,25 @@ def loop_disk(path: Path, size: int) -> Iterator[Path]:
             )
     path.chmod(0o777)
     try:
-        yield path
+        yield
     finally:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@contextlib.contextmanager
+def failing_disk(path: Path, size: int) -> Iterator[tuple[Path, Path]]:
+    """Mount a disk of `size` bytes whose blocks cannot be written once the folder below it is full.
+
+    Yields both folders. Without a journal of its own, the file system stays writable and goes on as soon as
+    the disk does.
+    """
+    with small_disk(path.with_name(path.name + ".below"), size) as below:
+        image = below / "image"
+        image.write_bytes(b"")
+        os.truncate(image, size)
+        made = ["mke2fs", "-q", "-t", "ext2", "-m", "0", "-F", str(image)]
+        with _mounted(path, made, ["mount", "-o", "loop,noatime,errors=continue", str(image), str(path)]):
+            yield path, below
 
 
 def turn_read_only(path: Path) -> None:

@@ -28,7 +28,7 @@ from edgeflow_proto.pipeline.units import Size
 from tests.support.device import Device
 from tests.support.mosquitto import Mosquitto
 from tests.support.processes import eventually, kill
-from tests.support.small_disk import fill, loop_disk, mend, turn_read_only
+from tests.support.small_disk import failing_disk, fill, loop_disk, mend, turn_read_only
 
 pytestmark = pytest.mark.system
 
@@ -126,6 +126,43 @@ def test_a_worker_that_dies_on_a_full_disk_is_back_at_once(full: Device, broker:
     assert sequences == list(range(1, len(sequences) + 1))
     times = [event["monotonicns"] for event in full.events("watch", "watch.all")]
     assert len(times) == len(set(times))
+
+
+def test_on_a_disk_that_fails_for_a_while_it_goes_on_and_writes_all_of_it_when_the_disk_does(
+    tmp_path: Path, broker: Mosquitto
+) -> None:
+    with failing_disk(tmp_path / "disk", 64 * MB) as (disk, below):
+        (tmp_path / "store").symlink_to(disk)
+        storage = {"budget": "52 MB", "free": "1 MB"}
+        device = Device(tmp_path, broker=broker.port, storage=storage, log_bytes=4 * MB)
+        device.start()
+        try:
+            fail_for_a_while(device, broker, below)
+        finally:
+            device.close()
+
+
+def fail_for_a_while(device: Device, broker: Mosquitto, below: Path) -> None:
+    device.deploy("watch", WATCH.replace("fields: [cpu]", "fields: [cpu], record: all"))
+    client, heard = listener(broker.port)
+    eventually(lambda: device.events("watch", "watch.all"), "it decides")
+    (worker,) = device.workers()
+    filler = fill(below)
+    eventually(lambda: any("refuses" in words for words in ready(device)["degraded"]), "it is degraded", 90)
+    before, stored = len(heard), len(device.events("watch", "watch.all"))
+    eventually(lambda: len(heard) > before + 100, "it goes on acting")
+    filler.unlink()
+    eventually(lambda: not any("disk" in words for words in ready(device)["degraded"]), "it heals", 90)
+    eventually(lambda: len(device.events("watch", "watch.all")) > stored + 100, "what waited is written")
+    client.loop_stop()
+    client.disconnect()
+    times = [moment(event) for event in device.events("watch", "watch.all")]
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 1.0
+    sequences = [int(event["sequence"]) for event in device.events("watch")]
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert device.workers() == [worker]
+    status, body = device.request("DELETE", "/api/v1/pipelines/watch")  # the state is written too
+    assert status in (200, 204), body.decode()
 
 
 def test_on_a_disk_that_turns_read_only_it_goes_on_acting_and_what_was_committed_is_there_when_it_is_mended(

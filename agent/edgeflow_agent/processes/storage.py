@@ -155,7 +155,7 @@ class Storage:
             (self._folder / "ballast").unlink()
         except OSError:
             return False
-        log.error("the disk is full: the ballast is given up")
+        log.error("the disk refuses what it is given: the ballast is given up")
         return True
 
     def _count(self, taken: int, free: int) -> None:

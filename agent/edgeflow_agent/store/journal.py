@@ -175,6 +175,7 @@ class Journal:
         encoded = [(block.count, block.encode()) for block in blocks]
         copy = msgspec.msgpack.encode(durable) if durable is not None else b""
         try:
+            self._stand()
             self._make_room(segment.room([data for _, data in encoded]) + 2 * len(copy), acked)
             self._append(encoded, serial)
         except (lmdb.Error, OSError, SegmentError) as error:
@@ -183,6 +184,20 @@ class Journal:
         if copy:
             self._copy(copy)
         return self._told()
+
+    def _stand(self) -> None:
+        """Open the newest segment again, when a write to it failed; raises SegmentError while that does too.
+
+        Where the disk has kept what it said it refused, RuntimeError: who resumes goes by what is there.
+        """
+        if not self._active.closed:
+            return
+        newest = Segment(self._active.path, write=True)
+        known, found = (self.id, self.next, self.serial), (newest.id, newest.marks.next, newest.marks.serial)
+        if found != known:
+            newest.close()
+            raise RuntimeError(f"{newest.path} is not as it was left: {found} instead of {known}")
+        self._active = newest
 
     def _append(self, blocks: Sequence[tuple[int, bytes]], serial: int) -> None:
         """Append to the newest segment; when it is full, begin the next one with these blocks."""
@@ -233,6 +248,7 @@ class Journal:
         """
         self.limit, self.hold = limit, hold
         try:
+            self._stand()
             self._make_room(0, acked)
             if self.bytes > limit and self._active.first < self.next and not hold:
                 self._grow([], self.serial)

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import lmdb
 
+from edgeflow_agent.store.environment import LOCK, opened, used_bytes
+
 FORMAT = 2
 MAP_BYTES = 64 << 20  # of address space: what one commit may hold at most, and the file never reaches else
 ENDING = ".segment"
-LOCK = "-lock"  # LMDB appends it
 _SEQUENCE = 8
 PAGE = os.sysconf("SC_PAGE_SIZE")  # LMDB takes the system's
 _TREE_PAGES = 16
@@ -54,7 +55,9 @@ class Segment:
         """Open a segment; raises SegmentError when it is damaged, unfinished or of another format."""
         self.path = path
         self.first = number(path)
+        self.closed = False
         try:
+            path.stat()  # one to write to is not made here
             self._env = _opened(path, write=write)
         except (lmdb.Error, OSError) as error:
             raise SegmentError(f"{path.name}: {error}") from error
@@ -98,12 +101,19 @@ class Segment:
             return Marks(*(int.from_bytes(value, "big") for value in found))
 
     def append(self, blocks: Sequence[tuple[int, bytes]], marks: Marks) -> None:
-        """Append blocks ``(first, data)`` in one synced transaction; raises lmdb.Error or OSError.
+        """Append blocks ``(first, data)`` in one synced transaction; raises lmdb.Error.
 
-        Nothing was written then, and the call may be repeated.
+        Behind lmdb.MapFullError nothing was written. Behind any other it is closed, for an environment that
+        failed takes nothing more; what is there then is known to who opens it again.
         """
-        with self._env.begin(write=True) as txn:
-            _put(txn, self._meta, self._blocks, blocks, marks)
+        try:
+            with self._env.begin(write=True) as txn:
+                _put(txn, self._meta, self._blocks, blocks, marks)
+        except lmdb.MapFullError:
+            raise
+        except lmdb.Error:
+            self.close()
+            raise
 
     def read(self, after: int, limit: int) -> list[Found]:
         """Return blocks with events numbered above `after`, of `limit` bytes or so, at least one if any."""
@@ -130,6 +140,8 @@ class Segment:
 
         Pages they may still need are not used again, so that one left open makes the file grow.
         """
+        if self.closed:
+            return set()
         self._env.reader_check()
         rows = [line.split() for line in self._env.readers().splitlines()]
         return {
@@ -140,12 +152,8 @@ class Segment:
 
     def close(self) -> None:
         """Close the environment."""
+        self.closed = True
         self._env.close()
-
-
-def used_bytes(env: lmdb.Environment) -> int:
-    """Return how long the file of an environment is, or should be."""
-    return int((env.info()["last_pgno"] + 1) * env.stat()["psize"])
 
 
 def create(path: Path, journal: str, blocks: Sequence[tuple[int, bytes]], marks: Marks) -> None:
@@ -239,9 +247,7 @@ def allocated(path: Path) -> int:
 def _opened(path: Path, *, write: bool) -> lmdb.Environment:
     if not write and not path.stat().st_size:  # its name came to the disk, and then the power went
         raise UnfinishedError(f"{path.name}: empty")
-    return lmdb.open(
-        str(path), subdir=False, map_size=MAP_BYTES, max_dbs=2, max_readers=32, readonly=not write
-    )
+    return opened(path, subdir=False, map_size=MAP_BYTES, max_dbs=2, max_readers=32, readonly=not write)
 
 
 def _put(

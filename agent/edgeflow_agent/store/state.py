@@ -10,12 +10,12 @@ import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
 import msgspec
 
-from edgeflow_agent.store.segment import used_bytes
+from edgeflow_agent.store.environment import opened, used_bytes
 from edgeflow_proto.timeline import Boot, Timeline
 
 log = logging.getLogger("edgeflow.agentd")
@@ -23,6 +23,8 @@ FORMAT = 1
 _SIZE = 16 << 20
 MAX_BOOTS = 1000
 _GENERATIONS = 1 << 22  # half of those there can be: a row's number has 63 bits, 40 of them its place
+DATA = "data.mdb"
+T = TypeVar("T")
 _DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.PageNotFoundError)
 
 
@@ -57,14 +59,14 @@ class Alive(msgspec.Struct, frozen=True):
 class State:
     """The environment. Every method is one transaction; raises lmdb.Error when the disk refuses.
 
-    `relieve` is asked for room then, and what was refused is tried once more when there is some. An
-    environment that cannot be read is set aside and a new one begun; `damaged` says why.
+    What was refused is tried once more in the environment opened again, and `relieve` is asked for room
+    before. One that cannot be read is set aside and a new one begun; `damaged` says why.
     """
 
     def __init__(self, path: Path, relieve: Callable[[], bool] = bool) -> None:
         """Open or make it; raises StateError when it is of another format, or there is none to be had."""
-        self._relieve = relieve
-        self._generation, self.damaged = 0, ""
+        self._path, self._relieve = path, relieve
+        self.damaged = ""
         try:
             known = self._open(path)
         except _DAMAGE as error:
@@ -77,13 +79,14 @@ class State:
             raise StateError(
                 f"{path}: store format {int(known)} is not known to this version, which has {FORMAT}"
             )
+        self._generation = int(self._get(b"generation") or b"0")
 
     def _open(self, path: Path) -> bytes | None:
         """Open the environment; returns the format of the store, ``None`` when it is new."""
         path.mkdir(parents=True, exist_ok=True)
-        self._env = lmdb.open(str(path), map_size=_SIZE, max_dbs=3)
+        self._env = opened(path, map_size=_SIZE, max_dbs=3)
         try:
-            if (path / "data.mdb").stat().st_size < used_bytes(self._env):
+            if (path / DATA).stat().st_size < used_bytes(self._env):
                 raise lmdb.CorruptedError("the file is cut off")
             self._meta = self._env.open_db(b"meta")
             self._boots = self._env.open_db(b"boots")
@@ -105,18 +108,31 @@ class State:
         return known
 
     def _get(self, key: bytes) -> bytes | None:
-        with self._env.begin() as txn:
-            return txn.get(key, db=self._meta)
+        found = self._do(lambda txn: txn.get(key, db=self._meta))
+        return None if found is None else bytes(found)
 
     def _write(self, work: Callable[[lmdb.Transaction], object]) -> None:
+        self._do(work, write=True)
+
+    def _do(self, work: Callable[[lmdb.Transaction], T], *, write: bool = False) -> T:
+        """Return what comes of a transaction; behind one that failed the environment takes no other."""
         try:
-            with self._env.begin(write=True) as txn:
-                work(txn)
+            with self._env.begin(write=write) as txn:
+                return work(txn)
         except lmdb.Error:
-            if not self._relieve():
-                raise
-            with self._env.begin(write=True) as txn:
-                work(txn)
+            self._relieve()
+        self._open_again()
+        with self._env.begin(write=write) as txn:
+            return work(txn)
+
+    def _open_again(self) -> None:
+        """Open the same environment; one that is gone is not begun anew under who has read it."""
+        self._env.close()
+        try:
+            (self._path / DATA).stat()
+            self._open(self._path)
+        except OSError as error:
+            raise lmdb.Error(str(error)) from error
 
     def _put(self, key: bytes, value: bytes) -> None:
         self._write(lambda txn: txn.put(key, value, db=self._meta))
@@ -126,7 +142,7 @@ class State:
 
         Where the disk refuses, it is one that may come again after a restart: better than not to run.
         """
-        self._generation = max(self._generation, int(self._get(b"generation") or b"0")) + 1
+        self._generation += 1
         try:
             self._put(b"generation", b"%d" % self._generation)
         except lmdb.Error as error:
@@ -135,10 +151,8 @@ class State:
 
     def deployments(self) -> dict[str, Deployment]:
         """Return all deployments by pipeline name."""
-        with self._env.begin() as txn, txn.cursor(self._deployments) as cursor:
-            return {
-                bytes(name).decode(): msgspec.msgpack.decode(value, type=Deployment) for name, value in cursor
-            }
+        found = self._do(lambda txn: [*txn.cursor(self._deployments)])
+        return {bytes(name).decode(): msgspec.msgpack.decode(value, type=Deployment) for name, value in found}
 
     def deploy(self, name: str, deployment: Deployment) -> None:
         """Remember a deployment; one without offers is forgotten."""
@@ -159,8 +173,7 @@ class State:
 
     def boots(self) -> list[Boot]:
         """Return the boots that are remembered, oldest first."""
-        with self._env.begin() as txn:
-            return _boots(txn, self._boots)
+        return self._do(lambda txn: _boots(txn, self._boots))
 
     def keep_boot(self, boot: Boot) -> None:
         """Remember a boot: the newest one as it is by now, or a new one behind it."""

@@ -15,6 +15,8 @@ from pathlib import Path
 import lmdb
 import msgspec
 
+from edgeflow_agent.store.environment import opened
+
 log = logging.getLogger("edgeflow.uplink")
 _SIZE = 16 << 20
 _ACKED = b"acked "  # and the journal's id
@@ -78,7 +80,7 @@ class Memory:
         return self._env
 
     def _open(self) -> lmdb.Environment:
-        return lmdb.open(str(self._path), map_size=_SIZE, metasync=False)
+        return opened(self._path, map_size=_SIZE, metasync=False)
 
     def ack(self, journal: str, sequence: int) -> None:
         """Remember an acknowledgement at the next `save`."""
@@ -100,6 +102,7 @@ class Memory:
             self._refused = ""
         except (lmdb.Error, OSError) as error:
             self._dirty = changes | self._dirty
+            self.close()  # it takes nothing more (see `edgeflow_agent.store.environment`)
             if self._refused != str(error):
                 log.error("what the uplink remembers cannot be written: %s", error)
             self._refused = str(error)

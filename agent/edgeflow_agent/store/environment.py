@@ -1,0 +1,48 @@
+"""LMDB environments on disks that fill up and fail.
+
+A commit whose last page the disk refuses leaves an environment that refuses everything from then on
+(``MDB_PANIC``), the disk mended or not: it has to be opened again. Source: LMDB (symas.com/lmdb),
+`mdb_txn_commit` and "Caveats".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+LOCK = "-lock"  # LMDB appends it to an environment that is one file
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_LOCK_BYTES = 1 << 13  # more than what LMDB keeps there for 32 readers
+
+
+def opened(path: Path, *, subdir: bool = True, **options: Any) -> lmdb.Environment:
+    """Open an environment, in a folder or as one file; raises lmdb.Error or OSError.
+
+    Its lock file is given its room before: LMDB writes there through a map, and where the disk has no room
+    for that the kernel kills the process (SIGBUS).
+    """
+    _allocate(path / "lock.mdb" if subdir else Path(f"{path}{LOCK}"))
+    return lmdb.open(str(path), subdir=subdir, **options)
+
+
+def _allocate(lock: Path) -> None:
+    """Give a lock file its room; one that has some is not touched, for closing it would end its locks."""
+    with contextlib.suppress(FileNotFoundError):
+        if lock.stat().st_blocks:
+            return
+    try:
+        with lock.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, _LOCK_BYTES)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise  # of anything else LMDB says what it matters
+
+
+def used_bytes(env: lmdb.Environment) -> int:
+    """Return how long the file of an environment is, or should be."""
+    return int((env.info()["last_pgno"] + 1) * env.stat()["psize"])
