@@ -25,6 +25,7 @@ from edgeflow_agent.processes.storage import Reserved, Storage
 from edgeflow_agent.store.journal import Evicted, Journal, JournalReader
 from edgeflow_proto.event import Block, Clock, Column
 from edgeflow_proto.pipeline.units import Size
+from tests.support.bulk import taken
 from tests.support.device import Device
 from tests.support.mosquitto import Mosquitto
 from tests.support.processes import eventually, kill
@@ -267,11 +268,6 @@ def block(first: int, count: int) -> Block:
         Column("more", "float64", (8,), bytes(64 * count)),
     )
     return Block(output="o", type="t", severity="info", count=count, clock=CLOCK, t=t, data=data)
-
-
-def taken(folder: Path) -> int:
-    """Return what all files take on disk, as `du` counts it."""
-    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
 
 
 class Month:

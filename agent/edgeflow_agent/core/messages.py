@@ -234,6 +234,13 @@ class Listening(Message, frozen=True):
     reason: str = ""
 
 
+class Claimed(Message, frozen=True):
+    """The answer to `Claim`: why there is no room; nothing where it was made."""
+
+    ticket: int
+    reason: str = ""
+
+
 # link → agentd
 
 
@@ -254,6 +261,13 @@ class Withdraw(Message, frozen=True):
     origin: str
     revision: int = 0
     ticket: int = 0
+
+
+class Claim(Message, frozen=True):
+    """Make room for so many bytes of a bundle before they are written; 0 gives back what the ticket got."""
+
+    ticket: int
+    size: int
 
 
 class RelayTime(Message, frozen=True):
@@ -346,6 +360,6 @@ ToWorker = StartWorker | BindReader | Limits | Tap | Stop
 FromWorker = WorkerReady | WorkerFailed | StepFailed
 ToIo = StartIo | Attach | BindWriter | Detach | Stop
 FromIo = InputFailed | InputRejected | OutputFailed | BrokerStatus
-ToLink = StartLink | Pipelines | Boots | Offered | Listening | Stop
-FromLink = Offer | Withdraw | Listen | RelayTime
+ToLink = StartLink | Pipelines | Boots | Offered | Claimed | Listening | Stop
+FromLink = Offer | Withdraw | Claim | Listen | RelayTime
 FromTap = TapBegun | TapRefused | TapRow

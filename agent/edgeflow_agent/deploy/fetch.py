@@ -14,13 +14,14 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
 
+from edgeflow_agent.store.budget import on_disk
 from edgeflow_proto.bundle import MANIFEST_FILE, FileEntry, Manifest, decode_manifest
 
-SPARE_BYTES = 32 << 20  # left free for journals
+Claim = Callable[[int], contextlib.AbstractAsyncContextManager[None]]  # raises OSError where there is no room
 
 
 class BlobSource(Protocol):
@@ -31,12 +32,13 @@ class BlobSource(Protocol):
 
 
 class Fetcher:
-    """Stages bundles below `store`, one at a time.
+    """Stages bundles below `store`, one at a time. `claim` has room made for what is to be written.
 
     A process that ends half-way leaves a hidden folder in ``staging/``, to be removed by the next one.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, claim: Claim) -> None:
+        self._claim = claim
         self._blobs = store / "blobs"
         self._staging = store / "staging"
         self._bundles = store / "bundles"
@@ -51,11 +53,25 @@ class Fetcher:
         self._staging.mkdir(parents=True, exist_ok=True)
         present = await asyncio.to_thread(self._collect, files)
         missing = {e.digest: e for e in files.files.values() if e.digest not in present}
+        sizes = [max(0, entry.size - self._part(entry)) for entry in missing.values()]
         keep = {entry.digest for entry in files.files.values()}
-        await asyncio.to_thread(self._make_room, missing.values(), keep)
-        for entry in missing.values():
-            present[entry.digest] = await self._fetch(entry, source)
-        return await asyncio.to_thread(self._assemble, manifest, files, present)
+        async with self._room(on_disk([*sizes, len(manifest)]), keep):
+            for entry in missing.values():
+                present[entry.digest] = await self._fetch(entry, source)
+            return await asyncio.to_thread(self._assemble, manifest, files, present)
+
+    @contextlib.asynccontextmanager
+    async def _room(self, needed: int, keep: set[str]) -> AsyncIterator[None]:
+        """Have room for what is missing; where there is none, at the cost of what was fetched for others."""
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._claim(needed))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                await asyncio.to_thread(self.prune, keep)
+                await stack.enter_async_context(self._claim(needed))
+            yield
 
     def prune(self, keep: set[str]) -> None:
         """Drop fetched blobs but those in `keep`; files of admitted bundles are links and stay."""
@@ -77,16 +93,6 @@ class Fetcher:
             if digest in wanted and digest not in present and _matches(path, wanted[digest]):
                 present[digest] = path
         return present
-
-    def _make_room(self, missing: Iterable[FileEntry], keep: set[str]) -> None:
-        """Make sure that what is missing has room, at the cost of what was fetched for other bundles."""
-        needed = sum(max(0, entry.size - self._part(entry)) for entry in missing)
-        if needed and shutil.disk_usage(self._blobs).free < needed + SPARE_BYTES:
-            self.prune(keep)
-        free = shutil.disk_usage(self._blobs).free
-        if needed and free < needed + SPARE_BYTES:
-            words = f"{needed} bytes to fetch, {free} free, {SPARE_BYTES} of them kept for journals"
-            raise OSError(errno.ENOSPC, f"disk full: {words}")
 
     def _part(self, entry: FileEntry) -> int:
         """Return how many bytes of a blob are here already."""

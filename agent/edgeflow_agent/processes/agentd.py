@@ -141,7 +141,8 @@ class Agent:
             self._supervisor, shared, self._io, self._settings, self._tell, self._storage
         )
         self._offers = Offers(self._loop, self._state, self._store, self._settings.params)
-        self._folder = WatchedFolder(pipelines_folder(self._settings, settings_path), self._offers)
+        folder = pipelines_folder(self._settings, settings_path)
+        self._folder = WatchedFolder(folder, self._offers, self._storage)
 
     def _child(
         self, name: str, types: object, begin: Callable[[], None], heard: Callable[[object], None]
@@ -274,6 +275,7 @@ class Agent:
             self._pipelines.attach(pipeline)
 
     def _begin_link(self) -> None:
+        self._storage.forget(int)  # what the one before had claimed
         message = messages.StartLink(self._link.row.slot, self._settings_path, str(self._store), self._logs)
         self._link.send(message, (self._board_fd, self._commits, self._posts[1].fileno()))
         self._pipelines.changed = self._time.changed = True
@@ -313,10 +315,18 @@ class Agent:
         elif isinstance(message, messages.Withdraw):
             self._offers.withdraw(message.name, message.origin)
             self._answer(message, "", "removed", "")
+        elif isinstance(message, messages.Claim):
+            self._claim(message.ticket, message.size)
         elif isinstance(message, messages.Listen):
             self._listen(message)
         elif isinstance(message, messages.RelayTime):
             self._time.learn(message.sync)
+
+    def _claim(self, ticket: int, size: int) -> None:
+        if size:
+            self._storage.claim(ticket, size, lambda why: self._link.send(messages.Claimed(ticket, why)))
+        else:
+            self._storage.release(ticket)
 
     def _listen(self, message: messages.Listen) -> None:
         try:

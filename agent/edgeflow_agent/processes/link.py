@@ -35,6 +35,7 @@ from edgeflow_agent.web.app import make_app
 from edgeflow_agent.web.local import Local
 from edgeflow_agent.web.offers import Offers
 from edgeflow_agent.web.posts import Posts
+from edgeflow_agent.web.room import Room
 from edgeflow_agent.web.server import Server, bind, make_server
 from edgeflow_agent.web.taps import Taps
 from edgeflow_proto.timeline import Sync, Timeline
@@ -66,7 +67,8 @@ class Link:
         self._memory = Memory(self._store / "link")
         self._probe = Probe(self._store)
         self._relay = State(self._settings.relay or "")
-        self._wishes = Wishes(self._memory, Fetcher(self._store), self._control.send)
+        self._room = Room(self._control.send)
+        self._wishes = Wishes(self._memory, Fetcher(self._store, self._room.claim), self._control.send)
         self._uplink = Uplink(self._parts())
         self._local = self._make_local(socket.socket(fileno=posts_fd))
         self._server: Server | None = None
@@ -81,7 +83,7 @@ class Link:
         return Local(
             self._settings, self._board, self._slot, self._journals, self._recordings, self._commits,
             self._relay, lambda: msgspec.to_builtins(self._probe.read()), self._refresh,
-            Offers(self._control.send), Posts(posts), Taps(self._control.send),
+            Offers(self._control.send), self._room, Posts(posts), Taps(self._control.send),
         )  # fmt: skip
 
     def _dial(self) -> Stream:
@@ -234,6 +236,8 @@ class Link:
         elif isinstance(message, messages.Offered):
             self._local.offers.answered(message)
             self._wishes.answered(message)
+        elif isinstance(message, messages.Claimed):
+            self._room.answered(message)
         elif isinstance(message, messages.Listening):
             self._local.taps.answered(message, fds)
         elif isinstance(message, messages.Stop):

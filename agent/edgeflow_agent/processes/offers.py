@@ -278,12 +278,16 @@ def _sync(folder: Path) -> None:
         os.close(fd)
 
 
+def files(path: Path) -> list[Path]:
+    """Return a file, or all files below a folder."""
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+
+
 def fingerprint(path: Path) -> str:
     """Return a digest of names, sizes and times below `path`: changes when a file may have changed."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     lines = [
         f"{file.relative_to(path.parent)} {s.st_size} {s.st_mtime_ns}"
-        for file in files
+        for file in files(path)
         for s in (file.stat(),)
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,27 @@ from typing import Any
 from edgeflow_agent.config import Settings
 from edgeflow_agent.core.board import Slot, labelled
 from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.processes.claims import Answer, Claims
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.budget import BALLAST, Limits, Store, granted, pot, split, targets
+from edgeflow_agent.store.budget import (
+    BALLAST,
+    Limits,
+    Pot,
+    Store,
+    granted,
+    headroom,
+    most,
+    pot,
+    split,
+    targets,
+    vacant,
+)
 from edgeflow_agent.store.journal import evict
 
 log = logging.getLogger("edgeflow.agentd")
 LOOK_NS = 10**9
 JOURNALS, RECORDINGS, LOGS = "journals", "recordings", "logs"
+COMING = ("blobs", "staging")  # of bundles on their way in
 
 Tell = Callable[[str, str, dict[str, Any]], None]  # name, severity, data
 
@@ -55,6 +69,7 @@ class Storage:
         self._tell = tell
         self._looked = 0
         self._short = False
+        self._claims = Claims()
         self.limits: dict[str, Limits] = {}
         self.hold = False
         self.changed: set[str] = set()
@@ -66,11 +81,24 @@ class Storage:
             self._looked = now
             self.look(running)
 
+    def claim(self, key: Hashable, size: int, answer: Answer) -> None:
+        """Ask for room for a bundle (see `Claims`); turns answer it."""
+        self._claims.claim(key, size, answer)
+        self._looked = 0
+
+    def release(self, key: Hashable) -> None:
+        """Give back what was claimed."""
+        self._claims.release(key)
+
+    def forget(self, keys: type) -> None:
+        """Give back what was claimed under keys of a type."""
+        self._claims.forget(keys)
+
     def look(self, running: Mapping[str, bool]) -> None:
         """Measure, and bring the limits up to date."""
         stores = dict(self._stores(running))
         others, free = self._others(), self._free()
-        room = pot(self._settings.budget, others, stores.values(), free, self._settings.free)
+        room = self._pot(stores, others, free)
         limits = granted(self.limits, targets(stores, room.bytes), stores, room.bytes)
         self.changed |= {
             n for n, limit in limits.items() if self.limits.get(n) != limit or room.hold != self.hold
@@ -83,6 +111,17 @@ class Storage:
         self._ballast(free)
         self._count(others + sum(store.total for store in stores.values()), free)
         self._warn(free)
+
+    def _pot(self, stores: dict[str, Store], others: int, free: int) -> Pot:
+        """Return what is left to share, beside what is claimed; answer the claims."""
+        budget, floor = self._settings.budget, self._settings.free
+        stored = _below(*(self._folder / name for name in COMING))
+        self._claims.refuse(most(budget, others, stores.values(), free, floor), self._claims.coming(stored))
+        coming = self._claims.coming(stored)
+        left = vacant(budget, others, self.limits, stores)
+        self._claims.give(fits=coming <= min(left, free - floor))
+        beside = others + max(coming, headroom(budget))
+        return pot(budget, beside, stores.values(), free - coming, floor)
 
     def _stores(self, running: Mapping[str, bool]) -> Iterator[tuple[str, Store]]:
         for name in sorted({*running, *self._left()}):
@@ -111,7 +150,7 @@ class Storage:
         kept = (JOURNALS, RECORDINGS, LOGS, "ballast")
         with contextlib.suppress(OSError):
             entries = [Path(entry.path) for entry in os.scandir(self._folder) if entry.name not in kept]
-            rest = sum(map(_below, entries))
+            rest = _below(*entries)
             logs = max(self._reserved.logs, _below(self._folder / LOGS))
             return rest + logs + max(self._reserved.journal_bytes, segment.taken_below(own)) + BALLAST
         return 0
@@ -174,10 +213,10 @@ class Storage:
         self._slot.counter("storage_short").set(int(short))
 
 
-def _below(path: Path) -> int:
-    """Return what a file, or all files below a folder, take on disk; files with several names count once."""
+def _below(*paths: Path) -> int:
+    """Return what files, or all files below folders, take on disk; those with several names count once."""
     seen: dict[tuple[int, int], int] = {}
-    folders = [path]
+    folders = [*paths]
     while folders:
         each = folders.pop()
         with contextlib.suppress(OSError):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 
 from edgeflow_agent.core.clock import boottime_ns
-from edgeflow_agent.processes.offers import Offers, Trial, fingerprint
+from edgeflow_agent.processes.offers import Offers, Trial, files, fingerprint
+from edgeflow_agent.processes.storage import Storage
+from edgeflow_agent.store.budget import on_disk
 from edgeflow_proto.bundle import PIPELINE_FILE
 from edgeflow_proto.pipeline.schema import NAME
 
@@ -19,9 +23,10 @@ SCAN_NS = 2 * 10**9
 class WatchedFolder:
     """Offers what is in the folder when it is new or changed, withdraws what is gone."""
 
-    def __init__(self, folder: Path | None, offers: Offers) -> None:
+    def __init__(self, folder: Path | None, offers: Offers, storage: Storage) -> None:
         self._folder = folder
         self._offers = offers
+        self._storage = storage
         self._due = 0
         self._seen: dict[str, str] = {}  # name → fingerprint last offered
         self._unread: set[str] = set()
@@ -53,22 +58,47 @@ class WatchedFolder:
         """Consider a bundle; what cannot be read or copied now is tried again, and holds up no other."""
         try:
             self._consider(name, path)
-            if name in self._unread:
-                self._unread.discard(name)
-                self._refuse(name, "")
         except OSError as error:
-            self._seen.pop(name, None)
-            if name not in self._unread:
-                self._unread.add(name)
-                self._done(name, f"cannot be read, or not be copied to where it is tried: {error}")
+            self._failed(name, error)
 
     def _consider(self, name: str, path: Path) -> None:
         content = fingerprint(path)
+        if content == self._seen.get(name):
+            return
         deployment = self._offers.deployments.get(name)
         record = deployment.offers.get(ORIGIN) if deployment else None
-        if content in (self._seen.get(name), record.fingerprint if record else None):
+        if record is not None and content == record.fingerprint:
+            self._read(name)
             return
+        size = on_disk(file.stat().st_size for file in files(path))
         self._seen[name] = content
+        self._storage.claim(name, size, partial(self._answered, name, path, content))
+
+    def _answered(self, name: str, path: Path, content: str, why: str) -> None:
+        """Copy a bundle to where it is tried, if there is room for it."""
+        try:
+            if why:
+                raise OSError(errno.ENOSPC, why)
+            self._take(name, path, content)
+            self._read(name)
+        except OSError as error:
+            self._failed(name, error)
+        finally:
+            self._storage.release(name)
+
+    def _failed(self, name: str, error: OSError) -> None:
+        self._seen.pop(name, None)
+        if name not in self._unread:
+            self._unread.add(name)
+            self._done(name, f"cannot be read, or not be copied to where it is tried: {error}")
+
+    def _read(self, name: str) -> None:
+        """Forget that it could not be read or copied."""
+        if name in self._unread:
+            self._unread.discard(name)
+            self._refuse(name, "")
+
+    def _take(self, name: str, path: Path, content: str) -> None:
         staging = self._offers.stage(name)
         try:
             _copy(path, staging)

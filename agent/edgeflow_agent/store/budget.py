@@ -1,10 +1,10 @@
 """How the bytes the agent may take are divided: pure rules over what there is.
 
-All that is stored counts towards one budget, which is a ceiling and not a hope. Bundles, logs and the agent's
-own state take what they take, within bounds of their own; journals and recordings share the rest. Each has a
-limit that only its one writer enforces, before it writes. When it is tight, what the relay has goes first,
-then recordings, then the oldest of what nobody else has; what a busy pipeline wants comes after what a
-quiet one needs (max-min fairness).
+All that is stored counts towards one budget, which is a ceiling and not a hope. Logs and the agent's own
+state keep within bounds of their own, bundles are given room before they are written; journals and recordings
+share the rest. Each has a limit that only its one writer enforces, before it writes. When it is tight, what
+the relay has goes first, then recordings, then the oldest of what nobody else has; what a busy pipeline wants
+comes after what a quiet one needs (max-min fairness).
 Source: Bertsekas and Gallager, "Data Networks", section 6.5 (max-min fair shares).
 """
 
@@ -16,6 +16,8 @@ from typing import NamedTuple
 LEAST = 1 << 20  # of a journal: below, its segments hold hardly a commit
 GROWTH = 8 << 20  # beyond what it has, so that a journal has begun to grow before it is asked again
 BALLAST = 4 << 20
+BLOCK = 4096  # of usual file systems
+MAX_HEADROOM = 32 << 20
 
 
 class Store(NamedTuple):
@@ -64,6 +66,31 @@ def pot(budget: int, others: int, stores: Iterable[Store], free: int, floor: int
     if left >= within:
         return Pot(within)
     return Pot(min(within, max(left, sum(store.unacked for store in found))), hold=True)
+
+
+def on_disk(sizes: Iterable[int]) -> int:
+    """Return the bytes that files of these sizes take on disk at most, with a folder or two."""
+    return sum(size + BLOCK for size in sizes) + 4 * BLOCK
+
+
+def headroom(budget: int) -> int:
+    """Return the bytes that are promised to nobody, so that a small bundle need not wait for room."""
+    return min(MAX_HEADROOM, budget // 16)
+
+
+def most(budget: int, others: int, stores: Iterable[Store], free: int, floor: int) -> int:
+    """Return how many bytes of bundles there can be room for.
+
+    Events that nobody else has stay, up to half of the budget: on a device without a relay they take it all.
+    """
+    found = list(stores)
+    kept = min(budget // 2, sum(max(LEAST, store.unacked) for store in found))
+    return min(budget - others - kept, free - floor + sum(store.acked + store.recorded for store in found))
+
+
+def vacant(budget: int, others: int, limits: Mapping[str, Limits], stores: Mapping[str, Store]) -> int:
+    """Return the bytes that nobody takes and nobody was promised; below zero where that is too much."""
+    return budget - others - _could_be({name: limits.get(name, Limits(0)) for name in stores}, stores)
 
 
 def targets(stores: Mapping[str, Store], room: int) -> dict[str, Limits]:

@@ -311,6 +311,8 @@ class Journal:
 
 def evict(path: Path, limit: int, acked: int, *, hold: bool = False) -> Evicted | None:
     """Keep a journal nobody writes to within a limit; returns what had to go. Its newest segment stays."""
+    if not path.exists():
+        return None
     gone = None
     try:
         going, _ = _going(path, segment.taken_below(path) - limit, acked if hold else None)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
-
 from starlette.requests import Request
 
 
@@ -21,18 +18,6 @@ async def read(request: Request, limit: int) -> bytes:
         if len(body) > limit:
             raise TooLarge(f"more than {limit} bytes")
     return bytes(body)
-
-
-async def write(request: Request, path: Path, limit: int) -> None:
-    """Write the body to a file; raises TooLarge, or OSError when the disk refuses."""
-    _check_announced(request, limit)
-    size = 0
-    with await asyncio.to_thread(path.open, "xb") as file:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge(f"more than {limit} bytes")
-            await asyncio.to_thread(file.write, chunk)
 
 
 def _check_announced(request: Request, limit: int) -> None:

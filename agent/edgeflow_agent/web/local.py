@@ -15,6 +15,7 @@ from edgeflow_agent.store.recording import Recordings
 from edgeflow_agent.web.offers import Offers
 from edgeflow_agent.web.posts import Posts
 from edgeflow_agent.web.rates import Rates
+from edgeflow_agent.web.room import Room
 from edgeflow_agent.web.taps import Taps
 
 AGENTD_SLOT, IO_SLOT, LINK_SLOT = 0, 1, 2
@@ -44,6 +45,7 @@ class Local:
     host: Callable[[], dict[str, Any]]  # this machine's figures
     look: Callable[[], None]  # finds journals that are new, and rings for them
     offers: Offers
+    room: Room
     posts: Posts
     taps: Taps
     tick: Bell = field(default_factory=Bell)  # rings when the page should look at once

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from edgeflow_agent.core.messages import Offered
+from edgeflow_agent.store.budget import on_disk
 from edgeflow_agent.web import bodies, views
 from edgeflow_agent.web.local import Local
 from edgeflow_agent.web.offers import ORIGIN
@@ -55,31 +57,39 @@ class Pipelines:
         name, kind = request.path_params["name"], bodies.media_type(request)
         if kind != archive.CONTENT_TYPE and kind not in _DOCUMENTS:
             return _problems(415, f"send one of {', '.join((archive.CONTENT_TYPE, *_DOCUMENTS))}")
-        hidden = self._staging / f".{uuid.uuid4().hex}"
         try:
-            return await self._take(request, name, hidden, kind == archive.CONTENT_TYPE)
+            return await self._take(request, name, kind == archive.CONTENT_TYPE)
         except (ValueError, OSError) as error:
             return _failure(error)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, hidden, ignore_errors=True)
 
-    async def _take(self, request: Request, name: str, hidden: Path, is_tar: bool) -> Response:
+    async def _take(self, request: Request, name: str, is_tar: bool) -> Response:
         if not NAME.fullmatch(name):
             raise ValueError(f"not a pipeline name: {name[:100]!r} (a-z, 0-9 and -, a letter first)")
         new = name not in self._local.pipelines
-        await asyncio.to_thread(hidden.mkdir, parents=True)
         if is_tar:
-            await bodies.write(request, hidden / "upload", MAX_UPLOAD)
-            folder = await asyncio.to_thread(_unpacked, hidden)
+            files = await asyncio.to_thread(archive.unpack, await bodies.read(request, MAX_UPLOAD))
         else:
-            folder = hidden / "bundle"
-            await asyncio.to_thread(folder.mkdir)
-            await bodies.write(request, folder / PIPELINE_FILE, MAX_DOCUMENT)
-        staged = await asyncio.to_thread(folder.rename, self._staging / f"{name}-{hidden.name[1:]}")
+            files = {PIPELINE_FILE: await bodies.read(request, MAX_DOCUMENT)}
+        async with self._local.room.claim(on_disk(map(len, files.values()))):
+            staged = await asyncio.to_thread(self._stage, name, files)
         try:
             return self._answer(await self._local.offers.offer(name, staged, TRIAL_S), new)
         except ConnectionError:
             await asyncio.to_thread(shutil.rmtree, staged, ignore_errors=True)
+            raise
+
+    def _stage(self, name: str, files: Mapping[str, bytes]) -> Path:
+        """Write a bundle to a hidden folder, and give it its name; raises OSError."""
+        number = uuid.uuid4().hex
+        hidden = self._staging / f".{number}"
+        try:
+            for path, data in files.items():
+                target = hidden / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+            return hidden.rename(self._staging / f"{name}-{number}")
+        except OSError:
+            shutil.rmtree(hidden, ignore_errors=True)
             raise
 
     def _answer(self, offered: Offered, new: bool) -> Response:
@@ -106,16 +116,6 @@ class Pipelines:
         except ConnectionError as error:
             return JSONResponse({"error": str(error)}, 503)
         return Response(status_code=204)
-
-
-def _unpacked(hidden: Path) -> Path:
-    """Unpack the upload; raises ValueError when it is no bundle."""
-    folder = hidden / "bundle"
-    for name, data in archive.unpack((hidden / "upload").read_bytes()).items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    return folder
 
 
 def _document(folder: str) -> str | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from edgeflow_agent.deploy import fetch
 from edgeflow_agent.deploy.fetch import Fetcher
 from edgeflow_proto.bundle import MANIFEST_FILE, Manifest, make_manifest, sha256
 
@@ -43,8 +43,29 @@ def manifest(name: str = "p", files: dict[str, bytes] = FILES) -> Manifest:
     return make_manifest(name, files, {})
 
 
-def stage(store: Path, source: Source, wanted: Manifest) -> Path:
-    return asyncio.run(Fetcher(store).stage(wanted.encode(), wanted, source))
+@dataclass
+class Room:
+    """Has room for `left` bytes while it does not `refuse`; `most` is what was had at once."""
+
+    left: int = 1 << 30
+    refuse: Callable[[], bool] = bool
+    held: int = 0
+    most: int = 0
+
+    @contextlib.asynccontextmanager
+    async def claim(self, size: int) -> AsyncIterator[None]:
+        if size > self.left or self.refuse():
+            raise OSError(errno.ENOSPC, f"no room for {size} bytes")
+        self.held += size
+        self.most = max(self.most, self.held)
+        try:
+            yield
+        finally:
+            self.held -= size
+
+
+def stage(store: Path, source: Source, wanted: Manifest, room: Room | None = None) -> Path:
+    return asyncio.run(Fetcher(store, (room or Room()).claim).stage(wanted.encode(), wanted, source))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -71,7 +92,7 @@ def test_a_blob_is_taken_up_where_it_broke_off(tmp_path: Path) -> None:
 def test_what_is_here_already_is_not_fetched_again(tmp_path: Path) -> None:
     first = stage(tmp_path, Source(FILES), manifest())
     shutil.move(first, tmp_path / "bundles" / manifest().digest)
-    Fetcher(tmp_path).prune(set())
+    Fetcher(tmp_path, Room().claim).prune(set())
     changed = FILES | {"pipeline.yaml": b"edgeflow: 1 # new\n"}
     source = Source(changed)
     folder = stage(tmp_path, source, manifest(files=changed))
@@ -116,40 +137,28 @@ def test_a_part_longer_than_the_blob_is_begun_anew(tmp_path: Path) -> None:
     assert content(stage(tmp_path, Source(FILES), manifest()))["models/m.onnx"] == FILES["models/m.onnx"]
 
 
-def test_a_full_disk_is_said_before_anything_is_fetched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Usage(NamedTuple):
-        free: int
-
-    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: Usage(fetch.SPARE_BYTES))
-    source = Source(FILES)
-    with pytest.raises(OSError, match="disk full"):
-        stage(tmp_path, source, manifest())
-    assert source.asked == []
+def test_where_there_is_no_room_it_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
+    room, source = Room(5000), Source(FILES)
+    with pytest.raises(OSError, match="no room for"):
+        stage(tmp_path, source, manifest(), room)
+    assert (source.asked, room.held) == ([], 0)
 
 
-def test_what_came_already_needs_no_room_and_what_others_left_makes_some(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Usage(NamedTuple):
-        free: int
-
-    def usage(path: Path) -> Usage:
-        """A disk that holds 11 000 bytes."""
-        return Usage(fetch.SPARE_BYTES + 11_000 - sum(each.stat().st_size for each in path.iterdir()))
-
-    monkeypatch.setattr(fetch.shutil, "disk_usage", usage)
-    (tmp_path / "blobs").mkdir()
-    (tmp_path / "blobs" / f"{'0' * 64}.part").write_bytes(bytes(1000))
+def test_what_came_already_needs_no_room_and_what_others_left_makes_some(tmp_path: Path) -> None:
+    room, other = Room(60_000), tmp_path / "blobs" / f"{'0' * 64}.part"
+    other.parent.mkdir()
+    other.write_bytes(bytes(10_000))
     data = FILES["models/m.onnx"]
     (tmp_path / "blobs" / f"{sha256(data)}.part").write_bytes(data[:-100])
-    assert content(stage(tmp_path, Source(FILES), manifest()))["models/m.onnx"] == data
+    room.refuse = other.exists
+    assert content(stage(tmp_path, Source(FILES), manifest(), room))["models/m.onnx"] == data
+    assert 0 < room.most < 40_000
+    assert room.held == 0
 
 
 def test_blobs_nobody_wants_are_dropped(tmp_path: Path) -> None:
     folder = stage(tmp_path, Source(FILES), manifest())
     keep = sha256(FILES["empty.py"])
-    Fetcher(tmp_path).prune({keep})
+    Fetcher(tmp_path, Room().claim).prune({keep})
     assert [path.name for path in (tmp_path / "blobs").iterdir()] == [keep]
     assert content(folder)["models/m.onnx"] == FILES["models/m.onnx"]

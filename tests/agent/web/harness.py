@@ -53,6 +53,7 @@ class AgentdStandIn:
     relay: str | None = None
     device: str = "dev-1"
     port: int = 0
+    room: int = 1 << 30  # bytes, for bundles
     process: subprocess.Popen[bytes] | None = None
     heard: list[object] = field(default_factory=list)
     statuses: tuple[messages.PipelineStatus, ...] = ()
@@ -110,12 +111,20 @@ class AgentdStandIn:
             assert self.control is not None
             while (received := self.control.receive()) is not None:
                 self.heard.append(received[0])
+                self._answer(received[0])
             found = next((message for message in self.heard if isinstance(message, kind)), None)
             if found is not None:
                 self.heard.remove(found)
             return found
 
         return eventually(next_message, f"link says {kind.__name__}")
+
+    def _answer(self, message: object) -> None:
+        """Say whether there is room for a bundle."""
+        assert self.control is not None
+        if isinstance(message, messages.Claim) and message.size:
+            why = "" if message.size <= self.room else f"{message.size} bytes are more than {self.room}"
+            self.control.send(messages.Claimed(message.ticket, why))
 
     def take_post(self) -> tuple[messages.Post, bytes]:
         """Wait, as `io` does, for a post; return it with its body."""

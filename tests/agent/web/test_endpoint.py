@@ -132,6 +132,27 @@ def test_put_unpacks_a_bundle(link: AgentdStandIn) -> None:
     assert put().json()["runs"] == "relay"
 
 
+def test_put_stages_nothing_where_there_is_no_room(link: AgentdStandIn) -> None:
+    link.room = 1000
+    put = in_background(lambda: link.http.put("/api/v1/pipelines/one", content=b"{}", headers=JSON))
+    asked = link.hear(messages.Claim)
+    assert asked.size > 2
+    answer = put()
+    assert answer.status_code == 507
+    assert "are more than 1000" in answer.json()["problems"][0]
+    assert list((link.store / "staging").iterdir()) == []
+
+
+def test_put_gives_its_room_back_when_all_is_written(link: AgentdStandIn) -> None:
+    put = in_background(lambda: link.http.put("/api/v1/pipelines/one", content=b"{}", headers=JSON))
+    asked = link.hear(messages.Claim)
+    assert link.hear(messages.Claim) == messages.Claim(asked.ticket, 0)
+    offer = link.hear(messages.Offer)
+    assert link.control is not None
+    link.control.send(messages.Offered("one", "abc", "http", "active", "", 0, offer.ticket))
+    assert put().status_code == 200
+
+
 def test_put_tells_every_problem(link: AgentdStandIn) -> None:
     put = in_background(lambda: link.http.put("/api/v1/pipelines/one", content=b"{}", headers=JSON))
     offer = link.hear(messages.Offer)

@@ -112,15 +112,25 @@ def _by_relay(server: Server, device: str, manifest: Manifest, body: bytes, wait
 
 
 def _awaited(server: Server, place: str, manifest: Manifest, revision: int) -> str:
-    """Wait until the device runs the bundle; raises Failure when it refuses, or does not say for long."""
+    """Wait until the device runs the bundle; raises Unwell when it refuses, or does not say for long."""
     deadline = time.monotonic() + TRIAL_S
+    hindered = ""
     while time.monotonic() < deadline:
         told = server.get(place)["deployments"].get(manifest.name, {})
         if told.get("digest") == manifest.digest:
-            if told["state"] == "active":
-                _warn(told["reason"].splitlines())
+            if _decided(told, revision, place):
                 return "active"
-            if told["state"] == "refused" and told["revision"] >= revision:
-                raise Unwell(f"{place.rpartition('/')[2]} refuses:\n{told['reason']}")
+            if told["reason"] not in ("", hindered):
+                hindered = told["reason"]
+                note(f"{told['state']}: {hindered}")
         time.sleep(POLL_S)
     raise Unwell(f"the device has not said within {TRIAL_S:g} s what became of it")
+
+
+def _decided(told: dict[str, Any], revision: int, place: str) -> bool:
+    """Return whether the device runs what it was sent; raises Unwell when it refuses."""
+    if told["state"] == "refused" and told["revision"] >= revision:
+        raise Unwell(f"{place.rpartition('/')[2]} refuses:\n{told['reason']}")
+    if told["state"] == "active":
+        _warn(told["reason"].splitlines())
+    return bool(told["state"] == "active")
