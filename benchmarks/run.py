@@ -10,7 +10,7 @@ import time
 
 from benchmarks.common import HEADER, Result, note
 
-NAMES = ("inference", "graph", "ring", "mqtt", "latency", "journal", "wear", "memory", "start")
+NAMES = ("inference", "graph", "ring", "mqtt", "latency", "journal", "recording", "wear", "memory", "start")
 
 
 def main() -> None:

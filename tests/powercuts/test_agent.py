@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import random
@@ -17,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from edgeflow_proto.rows import sequence
 from tests.support import sensor
 from tests.support.device import Device
 from tests.support.mosquitto import Mosquitto
@@ -35,7 +37,13 @@ PIPELINE = """
 edgeflow: 1
 name: cut
 inputs:
-  accel: {mqtt: plant/accel, decode: {json: {samples: data}}, fields: [x, n], rate: 1 kHz, buffer: 60 s}
+  accel:
+    mqtt: plant/accel
+    decode: {json: {samples: data}}
+    fields: [x, n]
+    rate: 1 kHz
+    buffer: 60 s
+    record: all
 steps:
   window: {from: accel, window: {size: 64, hop: 16}}
   features: {from: window, stats: [mean, rms, max]}
@@ -80,9 +88,21 @@ def booted(disk: mounts.Recorded, place: Place) -> Iterator[Device]:
             eventually(lambda: device.pipeline("cut")["state"] == "running", "the pipeline runs again")
             assert device.pipeline("cut")["digest"] == place.outside.digest
         assert place.outside.events.keys() - known(device.events()) == set()
+        assert recorded(device) >= place.outside.last.get("recordings/cut", 0)
         yield device
     finally:
         device.close()
+
+
+def recorded(device: Device) -> int:
+    """Return how many rows are recorded, each of them once."""
+    status, body = device.request("GET", "/api/v1/pipelines/cut/recording")
+    assert status in (200, 404), body.decode()
+    count = end = 0
+    for rows in sequence(io.BytesIO(body)) if status == 200 else ():
+        assert rows.first >= end
+        count, end = count + rows.count, rows.end
+    return count
 
 
 def known(events: list[Event]) -> set[tuple[str, str]]:
@@ -153,7 +173,10 @@ def test_an_agent_goes_on_after_every_cut_and_has_all_it_gave_away(place: Place,
         records = lived(number, disk, place)
         check(disk, records, drawn(records, CUTS_A_LIFE, number), place)
         disk = after(disk, records, KEEPS[number % len(KEEPS)])
-        report.info("life %d: %d events known outside", number, len(place.outside.events))
+        known_rows = place.outside.last.get("recordings/cut", 0)
+        report.info(
+            "life %d: %d events and %d rows known outside", number, len(place.outside.events), known_rows
+        )
     with mounts.recorded(place.folder / "end", disk) as last, booted(last, place) as device:
         everything_is_once_at_the_relay(device, place)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -143,3 +144,18 @@ def test_a_candidate_must_take_the_rows_that_are_recorded(changes: dict[str, Any
         return
     with pytest.raises(Failure, match=words):
         run(replay, rows(0, [9], {"left": 0}, **changes))
+
+
+def test_in_real_time_as_much_passes_as_did_in_each_boot() -> None:
+    blocks = [
+        rows(0, [0], written_ns=50 * SECOND),
+        rows(1, [0], written_ns=50 * SECOND + SECOND // 5),
+        rows(0, [0], ring=2, clock=Clock("later", 0, "synchronised"), written_ns=SECOND),
+        rows(1, [0], ring=2, clock=Clock("later", 0, "synchronised"), written_ns=SECOND + SECOND // 5),
+    ]
+    begin, passed = time.monotonic(), list[float]()
+    for _ in Replay([player(TEXT)], "d").events(blocks, paced=True):
+        passed.append(time.monotonic() - begin)
+    assert passed[1] - passed[0] > 0.19
+    assert passed[3] - passed[2] > 0.19
+    assert passed[3] < 50  # what passed between the boots is not waited for

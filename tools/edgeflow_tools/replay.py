@@ -121,6 +121,21 @@ class Stretches:
         return place >= 0 and last < stretches[place][1]
 
 
+class Pace:
+    """Lets as much time pass between commits as passed between them; of that between two boots, none."""
+
+    def __init__(self) -> None:
+        self._boot = ""
+        self._ahead = 0.0  # seconds from when something was written to now
+
+    def wait(self, boot: str, written_ns: int) -> None:
+        """Wait until it is time for what was written then."""
+        written = written_ns / 1e9
+        if boot != self._boot:
+            self._boot, self._ahead = boot, time.monotonic() - written
+        time.sleep(max(0.0, written + self._ahead - time.monotonic()))
+
+
 class Replay:
     """One way through a recording; what it came to is there to be read at any time."""
 
@@ -144,12 +159,11 @@ class Replay:
 
         Raises Failure and StepStoppedError.
         """
-        start = None
-        for _, group in groupby(blocks, key=lambda rows: (rows.clock.boot_id, rows.written_ns)):
+        pace = Pace() if paced else None
+        for (boot, written), group in groupby(blocks, key=lambda rows: (rows.clock.boot_id, rows.written_ns)):
             commit = [rows for rows in group if self._mine(rows)]
-            if commit and paced:
-                start = start or (time.monotonic(), commit[0].written_ns)
-                time.sleep(max(0.0, start[0] + (commit[0].written_ns - start[1]) / 1e9 - time.monotonic()))
+            if commit and pace is not None:
+                pace.wait(boot, written)
             if commit:
                 yield self._commit(commit)
 

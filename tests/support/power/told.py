@@ -24,7 +24,10 @@ class Read(msgspec.Struct, frozen=True, tag=True):
 
 
 class Given(msgspec.Struct, frozen=True, tag=True):
-    """Told by who asks an agent and its relay: the newest event of each pipeline, and the pipeline taken."""
+    """Told by who asks an agent and its relay.
+
+    That is the number of the last that came of each journal and recording, and the pipeline that was taken.
+    """
 
     last: dict[str, int]
     digest: str
