@@ -20,11 +20,14 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeflow_agent.config import Settings, StorageSettings
-from edgeflow_agent.core.board import Board, create
+from edgeflow_agent.core.board import Board, Counter, create, labelled
 from edgeflow_agent.processes.storage import Reserved, Storage
-from edgeflow_agent.store.journal import Evicted, Journal, JournalReader
-from edgeflow_proto.event import Block, Clock, Column
+from edgeflow_agent.store.budget import Limits
+from edgeflow_agent.store.journal import Evicted, Journal, JournalError, JournalReader
+from edgeflow_agent.store.recording import Recording, RecordingReader
+from edgeflow_proto.event import ROW_BITS, Block, Clock, Column
 from edgeflow_proto.pipeline.units import Size
+from edgeflow_proto.rows import Rows
 from tests.support.bulk import taken
 from tests.support.device import Device
 from tests.support.mosquitto import Mosquitto
@@ -256,8 +259,9 @@ def test_the_agent_commits_its_own_state_on_a_full_disk(full: Device) -> None:
 
 DAY = 86400
 EVERY = 600  # seconds between two commits
-COMMITS = 30 * DAY // EVERY
+ONLINE, COMMITS = 5 * DAY // EVERY, 35 * DAY // EVERY  # first the relay takes all, then nobody for a month
 RATES = {"busy": 300, "usual": 150, "seldom": 5}  # events in one of them
+ROWS = 400  # that the usual one records in one of them
 CLOCK = Clock("boot", 0, "unsynchronised")
 
 
@@ -270,36 +274,68 @@ def block(first: int, count: int) -> Block:
     return Block(output="o", type="t", severity="info", count=count, clock=CLOCK, t=t, data=data)
 
 
+def recorded_block(turn: int) -> Rows:
+    first = (1 << ROW_BITS) + turn * ROWS
+    return Rows(
+        input="a", first=first, count=ROWS, clock=CLOCK, t=bytes(8 * ROWS), shape=(3,), dtype="float32",
+        values=bytes(12 * ROWS), next={"a": first + ROWS}, written_ns=turn * EVERY * 10**9,
+    )  # fmt: skip
+
+
 class Month:
-    """Journals of several pipelines below one budget, each commit of them a stretch of simulated time."""
+    """Journals and a recording below one budget, each commit of them a stretch of simulated time."""
 
     def __init__(self, store: Path, budget: int) -> None:
         (store / "journals").mkdir()
         board, settings = Board(create()), Settings(storage=StorageSettings(Size(budget), Size(MB)))
-        slots = (board.slot(0), board.slot(2))
+        self.link = board.slot(2)
         self.store = store
-        self.storage = Storage(store, settings, Reserved(MB, "_agent", MB), slots, lambda *_: None)
-        self._running = dict.fromkeys(RATES, False)
+        self.storage = Storage(
+            store, settings, Reserved(MB, "_agent", MB), (board.slot(0), self.link), lambda *_: None
+        )
+        self._running = {name: name == "usual" for name in RATES}
         self.storage.look(self._running)
-        self.journals = {name: Journal(store / "journals" / name, self._limit(name)) for name in RATES}
+        self.journals = {
+            name: Journal(store / "journals" / name, self._limits(name).journal) for name in RATES
+        }
         self.evicted: dict[str, list[Evicted]] = {name: [] for name in RATES}
+        self.recording = Recording(store / "recordings" / "usual", self._limits("usual").recording)
+        self.rows_evicted = self.rows_refused = 0
 
-    def _limit(self, name: str) -> int:
-        return self.storage.limits[name].journal
+    def _limits(self, name: str) -> Limits:
+        return self.storage.limits[name]
+
+    def acked(self, name: str) -> int:
+        return self._counter(name).value
+
+    def _counter(self, name: str) -> Counter:
+        return self.link.counter(labelled("uplink_acked", pipeline=name))
 
     def commit(self, turn: int) -> None:
         for name, count in RATES.items():
-            self._note(name, self.journals[name].commit([block(turn, count)]))
+            journal = self.journals[name]
+            self._note(name, journal.commit([block(turn, count)], acked=lambda: self.acked(name)))  # noqa: B023
+            if turn < ONLINE:
+                self._counter(name).set(journal.next - 1)
+        try:
+            self.rows_evicted += self.recording.write([recorded_block(turn)])
+        except JournalError:  # events need all of the room
+            self.rows_refused += ROWS
 
     def look(self) -> int:
         """Let the limits be looked after; return what all takes."""
         self.storage.look(self._running)
         for name, journal in self.journals.items():
-            self._note(name, journal.trim(self._limit(name)))
+            self._note(name, journal.trim(self._limits(name).journal, lambda: self.acked(name)))  # noqa: B023
+        self.rows_evicted += self.recording.trim(self._limits("usual").recording)
         return taken(self.store)
 
     def _note(self, name: str, gone: Evicted | None) -> None:
         self.evicted[name] += [gone] if gone else []
+
+    def close(self) -> None:
+        for journal in (*self.journals.values(), self.recording):
+            journal.close()
 
 
 def test_a_month_offline_never_exceeds_the_budget_and_every_event_is_accounted_for() -> None:
@@ -310,14 +346,30 @@ def test_a_month_offline_never_exceeds_the_budget_and_every_event_is_accounted_f
             month.commit(turn)
             if turn % 6 == 0:  # an hour
                 most = max(most, month.look())
+        month.close()
         assert budget // 2 < most <= budget
         for name, count in RATES.items():
-            month.journals[name].close()
-            reader = JournalReader(store / "journals" / name)
-            assert reader.last == COMMITS * count
-            assert reader.last == (reader.last - reader.first + 1) + sum(e.lost for e in month.evicted[name])
-            ends = [1, *(gone.last + 1 for gone in month.evicted[name])]
-            assert [gone.first for gone in month.evicted[name]] == ends[:-1]
-            reader.close()
-        assert month.evicted["busy"]
+            account(month, name, COMMITS * count)
+        assert sum(gone.lost for gone in month.evicted["busy"])
+        assert sum(gone.last - gone.first + 1 - gone.lost for gone in month.evicted["busy"])
         assert not month.evicted["seldom"]  # a busy one pushes out nothing of a quiet one
+        reader = RecordingReader(store / "recordings" / "usual")
+        kept = [rows.first for rows in reader.between()]
+        reader.close()
+        assert kept == sorted(set(kept))
+        assert month.rows_evicted > 0  # recordings go before events that nobody else has
+        assert len(kept) * ROWS + month.rows_evicted + month.rows_refused == COMMITS * ROWS
+
+
+def account(month: Month, name: str, written: int) -> None:
+    """Check that written = present + acknowledged and dropped + told as a gap, each number in one of them."""
+    reader = JournalReader(month.store / "journals" / name)
+    present = reader.last - reader.first + 1
+    evicted, acked = month.evicted[name], ONLINE * RATES[name]
+    lost = sum(gone.lost for gone in evicted)
+    dropped = sum(gone.last - gone.first + 1 - gone.lost for gone in evicted)
+    assert reader.last == written == present + dropped + lost
+    assert [gone.first for gone in evicted] == [1, *(gone.last + 1 for gone in evicted)][:-1]
+    assert dropped == min(acked, reader.first - 1)
+    assert lost == max(0, reader.first - 1 - acked)
+    reader.close()
