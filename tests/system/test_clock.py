@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -136,6 +138,34 @@ def there(relay: Relay, last: int) -> list[Event]:
     """Return a pipeline's events at the relay once the one numbered `last` is among them."""
     found: list[Event] = relay.events(pipeline="watch")
     return found if any(int(event["sequence"]) >= last for event in found) else []
+
+
+def test_where_only_the_relay_knows_the_time_the_device_goes_by_it(
+    tmp_path: Path, clock: Clockwork, relay: Relay
+) -> None:
+    device = Device(tmp_path, relay=relay.grpc)
+    device.prefix = clock.prefix
+    device.start()
+    try:
+        device.deploy("watch", WATCH)
+        eventually(lambda: device.json("/api/v1/device")["clock_quality"] == "corrected", "it knows")
+        about = device.json("/api/v1/device")
+        assert abs(datetime.now(UTC) - datetime.fromisoformat(about["time"])) < timedelta(minutes=10)
+        assert 0 < about["clock_uncertainty_s"] < 60
+        known = "the relay is told by what the device goes"
+        eventually(lambda: relay.json("/api/v1/devices/dev1")["clock_quality"] == "corrected", known)
+        more(device)
+        assert {event["clockquality"] for event in seen(device)[-10:]} == {"corrected"}
+        status = subprocess.run(
+            [sys.executable, "-m", "edgeflow_tools.cli", "status", "--to", device.url],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ", corrected; up" in status.stdout
+        assert " of 1.0 GiB" in next(line for line in status.stdout.splitlines() if "storage" in line)
+    finally:
+        device.close()
 
 
 def test_two_boots_without_a_clock(device: Device, clock: Clockwork) -> None:

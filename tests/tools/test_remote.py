@@ -285,7 +285,7 @@ def test_a_broker_that_goes_away_and_rejected_payloads_show_in_the_status(
     device = Device(tmp_path, broker=broker.port).start()
     try:
         device.deploy("seen", SEEN)
-        local = f"broker  local at 127.0.0.1:{broker.port}:"
+        local = f"broker   local at 127.0.0.1:{broker.port}:"
 
         def status() -> Result:
             return call("status", "--to", device.url)

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgeflow_proto.event import Clock, ClockQuality
+from edgeflow_proto.event import Clock
 
 _TIME_ERROR = 5
 
@@ -56,11 +56,6 @@ def error_ns() -> int | None:
     if _adjtimex()(ctypes.byref(status)) in (-1, _TIME_ERROR):
         return None
     return int(status.maxerror) * 1000
-
-
-def quality() -> ClockQuality:
-    """Whether the kernel holds the wall clock for synchronised."""
-    return "unsynchronised" if error_ns() is None else "synchronised"
 
 
 def now() -> Clock:

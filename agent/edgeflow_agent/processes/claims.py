@@ -55,7 +55,7 @@ class Claims:
     def refuse(self, most: int, coming: int) -> None:
         """Refuse the waiting claims that `most` bytes do not hold, whatever makes room; `coming` as above."""
         waiting = {key: claim for key, claim in self._claims.items() if not claim.given}
-        most -= max(0, coming - sum(claim.size for claim in waiting.values()))  # of those that were given room
+        most -= max(0, coming - sum(claim.size for claim in waiting.values()))  # to come of those with room
         for key, claim in waiting.items():
             if claim.size > most:
                 self._claimed -= claim.size

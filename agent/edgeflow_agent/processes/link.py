@@ -95,7 +95,7 @@ class Link:
 
     def _heartbeat(self, backlog: int) -> DeviceMessage:
         known = self._local.pipelines.values()
-        return outgoing.heartbeat(self._board, known, self._probe.read(), backlog)
+        return outgoing.heartbeat(self._board, known, self._probe.read(), backlog, self._journals.timeline)
 
     def _relay_time(self, sync: Sync) -> None:
         """Date what is uploaded by the relay's clock at once; `agentd` remembers it."""

@@ -67,13 +67,15 @@ def status(outcome: Outcome) -> wire.DeviceMessage:
 
 
 def heartbeat(
-    board: Board, pipelines: Iterable[PipelineStatus], host: Host, backlog: int
+    board: Board, pipelines: Iterable[PipelineStatus], host: Host, backlog: int, timeline: Timeline
 ) -> wire.DeviceMessage:
     """Return how the device and its pipelines fare."""
     shared = list(counters.samples(board, IO_SLOT))
+    passed = clock.boottime_ns()
+    now = timeline.clock(clock.now(), passed)
     return wire.DeviceMessage(
         heartbeat=wire.Heartbeat(
-            boot_time_ns=clock.boottime_ns(), wall_time_ns=clock.wall_ns(), clock_quality=clock.quality(),
+            boot_time_ns=passed, wall_time_ns=passed + now.offset_ns, clock_quality=now.quality,
             host=wire.HostMetrics(**msgspec.structs.asdict(host)), backlog=backlog,
             pipelines=[_state(board, shared, pipeline) for pipeline in pipelines],
         )

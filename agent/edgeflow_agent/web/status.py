@@ -74,6 +74,7 @@ def device(local: Local) -> list[tuple[str, str]]:
     """Return the device's figures, label and text."""
     about = views.device(local)
     host: dict[str, Any] = about["host"]
+    storage: dict[str, int] = about["storage"]
     used = host["memory_total"] - host["memory_available"]
     figures = [
         ("uptime", duration(about["uptime_s"])),
@@ -81,6 +82,7 @@ def device(local: Local) -> list[tuple[str, str]]:
         ("CPU", f"{host['cpu_percent']:.0f} %, load {host['load_1m']:.2f}"),
         ("memory", f"{size(used)} of {size(host['memory_total'])}"),
         ("disk free", f"{size(host['disk_free'])} of {size(host['disk_total'])}"),
+        ("stored", f"{size(storage['bytes'])} of {size(storage['budget'])}"),
     ]
     if host["temperature"] is not None:
         figures.append(("temperature", f"{host['temperature']:.1f} °C"))
@@ -126,6 +128,10 @@ def pipeline(local: Local, status: PipelineStatus) -> list[tuple[str, str]]:
         ("decision p50", decision[0]),
         ("decision p99", decision[1]),
     ]
+    if recorded := total(found, "recording_bytes"):
+        figures.append(("recorded", size(recorded)))
+    if lost := total(found, "events_evicted_unacked_total"):
+        figures.append(("events evicted", amount(lost)))
     for name, reasons in rejected(found).items():
         words = ", ".join(f"{reason} {amount(count)}" for reason, count in sorted(reasons.items()))
         figures.append((f"rejected by {name}", words))

@@ -17,7 +17,8 @@ from edgeflow_proto.event import wall_time
 
 def device(local: Local) -> dict[str, Any]:
     """Return who the device is and how it fares."""
-    now = clock.now()
+    passed = clock.boottime_ns()
+    now = local.journals.timeline.clock(clock.now(), passed)
     relay = local.relay
     return {
         "device": local.settings.device,
@@ -25,10 +26,12 @@ def device(local: Local) -> dict[str, Any]:
         "version": version(),
         "boot_id": now.boot_id,
         "machine": os.uname().machine,
-        "uptime_s": round(clock.boottime_ns() / 1e9, 1),
-        "time": wall_time(clock.boottime_ns() + now.offset_ns),
+        "uptime_s": round(passed / 1e9, 1),
+        "time": wall_time(passed + now.offset_ns),
         "clock_quality": now.quality,
+        "clock_uncertainty_s": None if now.uncertainty_ns is None else now.uncertainty_ns / 1e9,
         "host": local.host(),
+        "storage": storage(local),
         "brokers": [broker(status) for status in local.brokers],
         "relay": {
             "address": relay.address,
@@ -39,6 +42,13 @@ def device(local: Local) -> dict[str, Any]:
         },
         "heartbeat_age_s": {name: round(age, 3) for name, age in heartbeats(local).items()},
     }
+
+
+def storage(local: Local) -> dict[str, int]:
+    """Return the bytes that all the agent stores takes, those it may take, and those its disk has left."""
+    known = local.board.slot(AGENTD_SLOT).read()
+    names = {"bytes": "storage_bytes", "budget": "storage_budget_bytes", "free": "storage_free_bytes"}
+    return {word: known.get(counter, 0) for word, counter in names.items()}
 
 
 def broker(status: BrokerStatus) -> dict[str, Any]:

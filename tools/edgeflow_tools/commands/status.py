@@ -78,6 +78,7 @@ def _show(about: dict[str, Any], pipelines: list[dict[str, Any]]) -> None:
         ("clock", f"{about['time']}, {about['clock_quality']}; up {tables.duration(about['uptime_s'])}"),
         ("host", f"CPU {host['cpu_percent']:.0f} %, {tables.size(host['memory_available'])} memory and "
                  f"{tables.size(host['disk_free'])} disk free"),
+        ("storage", f"{tables.size(about['storage']['bytes'])} of {tables.size(about['storage']['budget'])}"),
         *(("broker", _broker(broker)) for broker in about["brokers"]),
         ("relay", _relay(about["relay"])),
     )  # fmt: skip
