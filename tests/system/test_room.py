@@ -22,9 +22,9 @@ from tests.support.relay import Relay
 pytestmark = pytest.mark.system
 
 MB = 1 << 20
-BUDGET = 64 * MB
-HELD = 36 * MB  # events of a pipeline that is gone
-FITS, TOO_MUCH = 6 * MB, 48 * MB
+BUDGET = 80 * MB
+HELD = 50 * MB  # events of a pipeline that is gone
+FITS, TOO_MUCH = 8 * MB, 60 * MB
 TEXT = """
 edgeflow: 1
 name: {name}
@@ -170,3 +170,16 @@ def test_a_bundle_that_is_too_much_costs_nothing_and_is_refused_with_its_size(
     assert most.bytes < HELD + 4 * MB
     assert known.metric("edgeflow_events_evicted_total", pipeline="gone") == 0
     assert not list((known.store / "bundles").iterdir())
+
+
+def test_no_bundle_takes_the_room_that_a_pipeline_needs_to_run(tmp_path: Path) -> None:
+    lone = Device(tmp_path, storage={"budget": "48 MiB", "free": "1 MB"}).start()
+    try:
+        done = deploy(pipeline(tmp_path / "made", "big", 10 * MB), "--to", lone.url)
+        assert (done.returncode, "there can be room for" in done.stderr) == (1, True), done.stderr
+        done = deploy(pipeline(tmp_path / "made", "small", 5 * MB), "--to", lone.url)
+        assert done.returncode == 0, done.stderr
+        eventually(lambda: lone.events("small", "all"), "its events have room")
+        assert lone.json("/api/v1/device")["degraded"] == []
+    finally:
+        lone.close()

@@ -270,6 +270,14 @@ class Claim(Message, frozen=True):
     size: int
 
 
+class Damaged(Message, frozen=True):
+    """A segment of what a pipeline has stored is damaged; `place` is ``journals`` or ``recordings``."""
+
+    place: str
+    pipeline: str
+    segment: str
+
+
 class RelayTime(Message, frozen=True):
     """What the relay says the time is."""
 
@@ -361,5 +369,5 @@ FromWorker = WorkerReady | WorkerFailed | StepFailed
 ToIo = StartIo | Attach | BindWriter | Detach | Stop
 FromIo = InputFailed | InputRejected | OutputFailed | BrokerStatus
 ToLink = StartLink | Pipelines | Boots | Offered | Claimed | Listening | Stop
-FromLink = Offer | Withdraw | Claim | Listen | RelayTime
+FromLink = Offer | Withdraw | Claim | Damaged | Listen | RelayTime
 FromTap = TapBegun | TapRefused | TapRow

@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lmdb
 import msgspec
@@ -21,11 +20,11 @@ import msgspec
 from edgeflow_agent.config import Http, Settings, pipelines_folder
 from edgeflow_agent.core import board as boards
 from edgeflow_agent.core import clock, footprint, logs, messages, shm, spawn
-from edgeflow_agent.core.notice import notice
 from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.core.spawn import HeadStart
 from edgeflow_agent.core.version import version
 from edgeflow_agent.deploy.lifecycle import effective
+from edgeflow_agent.processes.notices import Notices
 from edgeflow_agent.processes.offers import Offers, Trial
 from edgeflow_agent.processes.pipelines import Pipeline, Pipelines, Shared
 from edgeflow_agent.processes.storage import Reserved, Storage
@@ -33,10 +32,9 @@ from edgeflow_agent.processes.supervisor import Child, Death, Supervisor
 from edgeflow_agent.processes.systemd import Systemd
 from edgeflow_agent.processes.timekeeper import Timekeeper
 from edgeflow_agent.processes.watch import WatchedFolder
-from edgeflow_agent.store.journal import Journal, JournalError
 from edgeflow_agent.store.state import Alive, State
 from edgeflow_agent.table import AGENTD_SLOT, TABLE
-from edgeflow_proto.event import AGENT, Block
+from edgeflow_proto.event import AGENT
 
 log = logging.getLogger("edgeflow.agentd")
 LINK_S = 0.5
@@ -105,10 +103,11 @@ class Agent:
         self._share()
         for name in ("run", "journals", "files"):
             (self._store / name).mkdir(exist_ok=True)
-        self._notices: list[Block] = []
+        own = self._store / "journals" / AGENT
+        self._notices = Notices(own, JOURNAL_BYTES, self._slot, self._acked, self._relieve)
+        self._tell = self._notices.tell
         self._storage = self._budgeted()
-        self._state = State(self._store / "state", self._storage.relieve)
-        self._journal = Journal(self._store / "journals" / AGENT, JOURNAL_BYTES)
+        self._state = State(self._store / "state", self._relieve)
         self._brokers: dict[str, messages.BrokerStatus] = {}
         self._loop = Reactor()
         self._systemd = Systemd()
@@ -130,7 +129,13 @@ class Agent:
     def _budgeted(self) -> Storage:
         reserved = Reserved(self._settings.log_bytes, AGENT, JOURNAL_BYTES)
         slots = (self._slot, self._board.slot(TABLE["link"].slot))
-        return Storage(self._store, self._settings, reserved, slots, self._tell)
+        return Storage(self._store, self._settings, reserved, slots, self._notices.tell_now)
+
+    def _acked(self) -> int | None:
+        return self._storage.acked(AGENT)
+
+    def _relieve(self) -> bool:
+        return self._storage.relieve()
 
     def _compose(self, settings_path: Path | None) -> None:
         self._supervisor = Supervisor(self._loop, self._board, self._settings.hang, self._head_start)
@@ -317,6 +322,8 @@ class Agent:
             self._answer(message, "", "removed", "")
         elif isinstance(message, messages.Claim):
             self._claim(message.ticket, message.size)
+        elif isinstance(message, messages.Damaged):
+            self._storage.set_aside(message.place, message.pipeline, message.segment)
         elif isinstance(message, messages.Listen):
             self._listen(message)
         elif isinstance(message, messages.RelayTime):
@@ -405,16 +412,14 @@ class Agent:
 
     # events of the agent's own
 
-    def _tell(self, name: str, severity: str, data: dict[str, Any]) -> None:
-        self._notices.append(notice(name, severity, data, clock.now(), clock.boottime_ns()))
-        del self._notices[:-MAX_NOTICES]
+    def _flush(self) -> None:
+        if self._notices.flush():
+            shm.add(self._commits, 1)
 
     def _tell_start(self) -> None:
         """Say that the agent started; when it had not stopped cleanly, what it missed is a gap."""
         log.info("EdgeFlow %s starts", version())
         self._tell("agent.started", "info", {"pid": os.getpid()})
-        for damage in self._journal.damaged:
-            self._tell("gap", "error", damage.data)
         before = self._state.alive()
         if before is not None and not before.clean:
             same = before.boot_id == clock.boot_id()
@@ -424,18 +429,6 @@ class Agent:
                 "seconds": (clock.boottime_ns() - before.boottime_ns) / 1e9 if same else None,
             }
             self._tell("gap", "warning", data)
-
-    def _flush(self) -> None:
-        if not self._notices:
-            return
-        try:
-            self._journal.commit(self._notices)
-        except JournalError as error:
-            log.error("the agent's own journal: %s", error)
-            self._storage.relieve()
-            return
-        self._notices = []
-        shm.add(self._commits, 1)
 
 
 def _brief(status: messages.PipelineStatus, longest: int) -> messages.PipelineStatus:

@@ -72,6 +72,7 @@ class Link:
         self._uplink = Uplink(self._parts())
         self._local = self._make_local(socket.socket(fileno=posts_fd))
         self._server: Server | None = None
+        self._damaged: set[tuple[str, str, str]] = set()  # segments that `agentd` was told of
 
     def _parts(self) -> Parts:
         return Parts(
@@ -208,6 +209,11 @@ class Link:
         self._recordings.refresh()
         if self._journals.refresh():
             self._grown()
+        found = [("journals", known.pipeline, each) for known in self._journals for each in known.damaged]
+        found += [("recordings", *each) for each in self._recordings.damaged()]
+        for each in set(found) - self._damaged:
+            if self._control.send(messages.Damaged(*each)):
+                self._damaged.add(each)
 
     def _grown(self) -> None:
         self._commits.ring()

@@ -289,7 +289,7 @@ class Pipelines:
         if known is None or (pipeline.records and not known.recording):
             self._storage.look({**self.writing, name: pipeline.records})
         self._storage.changed.discard(name)
-        return self._storage.limits[name]
+        return self._storage.limit(name)
 
     @property
     def writing(self) -> dict[str, bool]:
@@ -304,7 +304,7 @@ class Pipelines:
             pipeline = self.by_name.get(name)
             if pipeline is None or pipeline.child is None or pipeline.child.process is None:
                 self._storage.changed.discard(name)  # its next worker begins with it
-            elif pipeline.child.send(messages.Limits(*self._storage.limits[name], self._storage.hold)):
+            elif pipeline.child.send(messages.Limits(*self._storage.limit(name), self._storage.hold)):
                 self._storage.changed.discard(name)
 
     def _count_deaths(self, pipeline: Pipeline) -> None:

@@ -14,10 +14,10 @@ class Queue:
     """Rows per event output, in order, and notices; `first` are those that explain all the others.
 
     `count` is how many rows wait, `decided` when the newest were, CLOCK_BOOTTIME ns; `urgent` says that some
-    of them are not to wait, or that there are enough for a commit.
+    of them are not to wait, or that there are enough for a commit: `enough` bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, enough: int = COMMIT_BYTES) -> None:
         self.rows: dict[str, list[Batch]] = {}
         self.first: list[Block] = []
         self._notices: list[Block] = []
@@ -25,6 +25,7 @@ class Queue:
         self.decided = 0
         self.urgent = False
         self._bytes = 0
+        self._enough = enough
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.first or self._notices)
@@ -43,15 +44,15 @@ class Queue:
         self.rows.setdefault(output, []).append(copied(batch))
         self.count += len(batch)
         self._bytes += _size(batch)
-        self.urgent |= self._bytes > COMMIT_BYTES
+        self.urgent |= self._bytes > self._enough
         self.decided = decided
 
-    def shed(self) -> int:
-        """Let the oldest go where more waits than is kept; return how many rows and notices went."""
+    def shed(self, most: int = MAX_BYTES) -> int:
+        """Let the oldest go where more waits than `most` bytes; return how many rows and notices went."""
         gone = max(0, len(self._notices) - MAX_NOTICES)
         del self._notices[:gone]
-        if self._bytes > MAX_BYTES:
-            while self._bytes > MAX_BYTES // 2:
+        if self._bytes > most:
+            while self._bytes > most // 2:
                 gone += self._drop_oldest()
         return gone
 

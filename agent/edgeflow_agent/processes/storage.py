@@ -12,8 +12,9 @@ import logging
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeflow_agent.config import Settings
 from edgeflow_agent.core.board import Slot, labelled
@@ -22,6 +23,7 @@ from edgeflow_agent.processes.claims import Answer, Claims
 from edgeflow_agent.store import segment
 from edgeflow_agent.store.budget import (
     BALLAST,
+    LEAST,
     Limits,
     Pot,
     Store,
@@ -33,7 +35,7 @@ from edgeflow_agent.store.budget import (
     targets,
     vacant,
 )
-from edgeflow_agent.store.journal import evict
+from edgeflow_agent.store.retention import Evicted, evict, leave_out
 
 log = logging.getLogger("edgeflow.agentd")
 LOOK_NS = 10**9
@@ -50,6 +52,13 @@ class Reserved:
     logs: int
     journal: str
     journal_bytes: int
+
+
+class Beside(NamedTuple):
+    """Bytes that are not of pipelines: what they are, and what they may come to be before the next look."""
+
+    taken: int
+    most: int
 
 
 class Storage:
@@ -69,6 +78,7 @@ class Storage:
         self._tell = tell
         self._looked = 0
         self._short = False
+        self._unseen = ""  # why nothing can be measured
         self._claims = Claims()
         self.limits: dict[str, Limits] = {}
         self.hold = False
@@ -95,9 +105,23 @@ class Storage:
         self._claims.forget(keys)
 
     def look(self, running: Mapping[str, bool]) -> None:
-        """Measure, and bring the limits up to date."""
+        """Measure, and bring the limits up to date; where nothing can be measured they stand."""
+        try:
+            self._measure(running)
+            self._unseen = ""
+        except OSError as error:  # its disk is gone, say
+            if str(error) != self._unseen:
+                log.error("what is stored cannot be measured: %s", error)
+            self._unseen = str(error)
+
+    def limit(self, name: str) -> Limits:
+        """Return what a pipeline may store."""
+        return self.limits.get(name, Limits(LEAST))
+
+    def _measure(self, running: Mapping[str, bool]) -> None:
         stores = dict(self._stores(running))
-        others, free = self._others(), self._free()
+        beside, free = self._beside(), self._free()
+        others = beside.most
         room = self._pot(stores, others, free)
         limits = granted(self.limits, targets(stores, room.bytes), stores, room.bytes)
         self.changed |= {
@@ -109,7 +133,7 @@ class Storage:
         for name in limits.keys() - {name for name, records in running.items() if records}:
             self._keep_recording(name, limits[name])
         self._ballast(free)
-        self._count(others + sum(store.total for store in stores.values()), free)
+        self._count(beside.taken + sum(store.total for store in stores.values()), free)
         self._warn(free)
 
     def _pot(self, stores: dict[str, Store], others: int, free: int) -> Pot:
@@ -126,7 +150,7 @@ class Storage:
     def _stores(self, running: Mapping[str, bool]) -> Iterator[tuple[str, Store]]:
         for name in sorted({*running, *self._left()}):
             journal = self._folder / JOURNALS / name
-            acked = self._link.read().get(labelled("uplink_acked", pipeline=name), 0)
+            acked = self.acked(name) or 0
             try:
                 segments = [(segment.number(path), segment.taken(path)) for path in segment.names(journal)]
             except OSError:
@@ -144,16 +168,14 @@ class Storage:
                 found |= {entry.name for entry in os.scandir(self._folder / kind) if entry.is_dir()}
         return found - {self._reserved.journal}
 
-    def _others(self) -> int:
-        """Return what everything else takes, or may come to take before the next look."""
-        own = self._folder / JOURNALS / self._reserved.journal
+    def _beside(self) -> Beside:
+        """Measure what is not of pipelines."""
         kept = (JOURNALS, RECORDINGS, LOGS, "ballast")
-        with contextlib.suppress(OSError):
-            entries = [Path(entry.path) for entry in os.scandir(self._folder) if entry.name not in kept]
-            rest = _below(*entries)
-            logs = max(self._reserved.logs, _below(self._folder / LOGS))
-            return rest + logs + max(self._reserved.journal_bytes, segment.taken_below(own)) + BALLAST
-        return 0
+        entries = [Path(entry.path) for entry in os.scandir(self._folder) if entry.name not in kept]
+        logs, rest = _below(self._folder / LOGS), _below(*entries)
+        own = segment.taken_below(self._folder / JOURNALS / self._reserved.journal)
+        most = rest + max(self._reserved.logs, logs) + max(self._reserved.journal_bytes, own) + BALLAST
+        return Beside(logs + own + rest + segment.allocated(self._folder / "ballast"), most)
 
     def _free(self) -> int:
         found = os.statvfs(self._folder)
@@ -161,23 +183,42 @@ class Storage:
 
     def _keep(self, name: str, limit: Limits) -> None:
         """Keep the journal a pipeline left within its limit; nobody else does."""
-        acked = self._link.read().get(labelled("uplink_acked", pipeline=name), 0)
-        evicted = evict(self._folder / JOURNALS / name, limit.journal, acked, hold=self.hold)
-        if evicted is None:
-            return
-        self._slot.counter(labelled("events_evicted_total", pipeline=name)).add(
-            evicted.last - evicted.first + 1
-        )
+        tell = partial(self._evicted, name)
+        evict(self._folder / JOURNALS / name, limit.journal, self.acked(name), tell, hold=self.hold)
+
+    def acked(self, name: str) -> int | None:
+        """Return the newest event the relay has of a pipeline, if `link` has said so by now."""
+        return self._link.read().get(labelled("uplink_acked", pipeline=name))
+
+    def _evicted(self, name: str, evicted: Evicted) -> None:
+        self._slot.counter(labelled("events_evicted_total", pipeline=name)).add(evicted.count)
         self._slot.counter(labelled("events_evicted_unacked_total", pipeline=name)).add(evicted.lost)
         if evicted.lost:
             self._tell("gap", "error", {"pipeline": name, **evicted.data})
 
     def _keep_recording(self, name: str, limit: Limits) -> None:
         """Keep what was recorded within its limit, where nobody records any more."""
-        evicted = evict(self._folder / RECORDINGS / name, limit.recording, 0)
-        if evicted is not None:
-            gone = self._slot.counter(labelled("recording_evicted_total", pipeline=name))
-            gone.add(evicted.last - evicted.first + 1)
+        gone = self._slot.counter(labelled("recording_evicted_total", pipeline=name))
+        evict(self._folder / RECORDINGS / name, limit.recording, 0, lambda evicted: gone.add(evicted.count))
+
+    # damage
+
+    def set_aside(self, place: str, name: str, damaged: str) -> None:
+        """Set a segment aside that a reader has found damaged, and tell; nobody writes to it any more.
+
+        `place` is what it is of: ``journals`` or ``recordings``. The newest is left to its writer.
+        """
+        folder = self._folder / place / name
+        if place not in (JOURNALS, RECORDINGS) or folder.parent != self._folder / place:
+            return
+        lost = leave_out(folder, damaged)
+        if lost is None:
+            return
+        kind = "journal" if place == JOURNALS else "recording"
+        self._slot.counter(labelled(f"{kind}_damaged_total", pipeline=name)).add()
+        first, last = lost
+        data = {"pipeline": name, "segment": damaged, "first": first, "last": last}
+        self._tell("gap", "error", {"reason": f"{kind}_damaged", **data})
 
     # a full disk
 

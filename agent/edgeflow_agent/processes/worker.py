@@ -26,17 +26,18 @@ from edgeflow_agent.operators.load import operators
 from edgeflow_agent.outputs.event import EventOutput
 from edgeflow_agent.processes.bundle import Bundle
 from edgeflow_agent.processes.effects import EffectSender
-from edgeflow_agent.processes.queue import Queue, copied
-from edgeflow_agent.processes.recorded import Wanted
+from edgeflow_agent.processes.queue import COMMIT_BYTES, Queue, copied
 from edgeflow_agent.processes.recorder import Recorder
+from edgeflow_agent.processes.saved import Saved
 from edgeflow_agent.processes.setup import Models, setup_of
 from edgeflow_agent.processes.source import Caution, Source
 from edgeflow_agent.processes.tally import Tally
 from edgeflow_agent.processes.taps import Taps
 from edgeflow_agent.runtime.plan import compile_plan
 from edgeflow_agent.runtime.run import Runtime, StepStoppedError
-from edgeflow_agent.store.journal import Evicted, Journal
+from edgeflow_agent.store.journal import Journal
 from edgeflow_agent.store.ledger import HELD_NS, Ledger
+from edgeflow_agent.store.retention import Evicted
 from edgeflow_agent.table import TABLE
 from edgeflow_proto import setup
 from edgeflow_proto.event import Block
@@ -48,20 +49,6 @@ TICK_NS = 100_000_000
 SLACK_NS = 200_000_000  # how long after its time a row may come to its ring
 MAX_REASON = 10_000  # characters
 FAILED_EXIT = 3  # the pipeline could not be loaded, and `agentd` was told why
-
-
-class Saved(msgspec.Struct, frozen=True):
-    """What a snapshot holds.
-
-    Rows read per input, the runtime's state, which set-up the journal tells, what is to be recorded, and the
-    names of each input's keys by their numbers.
-    """
-
-    positions: dict[str, int]
-    runtime: bytes
-    told: str = ""
-    wanted: dict[str, Wanted] = {}
-    keys: dict[str, list[str]] = {}
 
 
 class Worker:
@@ -80,8 +67,9 @@ class Worker:
         self._load(bundle, Snapshots(snapshots))
         self._effects = EffectSender(self._graph, effects, self._slot)
         self._taps = Taps(self._graph, lambda edge: self._source_of(edge).key_name)
-        self._queue = Queue()
+        self._queue = Queue(self._enough_bytes())
         self._refused = self._slot.counter("journal_refused")
+        self._damages = 0  # segments set aside, that were told
         self._dropped = 0  # events that did not get into the journal, not told yet
         self._known = ""  # of the set-ups that the journal tells, the newest
         self._settled: tuple[int, ...] = ()
@@ -115,10 +103,10 @@ class Worker:
         events = [node for node in graph.outputs.values() if not node.options.effect]
         self._events = {node.name: EventOutput(graph, node, start.digest, bundle.models) for node in events}
 
-    def _acked(self) -> int:
-        """The newest event the relay has, as `link` wrote it on the board."""
+    def _acked(self) -> int | None:
+        """The newest event the relay has, as `link` wrote it on the board, if it has by now."""
         counters = self._board.slot(TABLE["link"].slot).read()
-        return counters.get(labelled("uplink_acked", pipeline=self._start.pipeline), 0)
+        return counters.get(labelled("uplink_acked", pipeline=self._start.pipeline))
 
     def run(self) -> None:
         """Work until told to stop; then drain, commit, and return."""
@@ -166,9 +154,7 @@ class Worker:
     # resuming
 
     def _resume(self) -> None:
-        for damage in self._ledger.damaged:
-            self._slot.counter("journal_damaged_total").add()
-            self._tell("gap", "error", damage.data, clock.boottime_ns())
+        self._tell_damage()
         saved = self._ledger.resume()
         durable = None if saved is not None else self._ledger.restored()
         try:
@@ -200,6 +186,13 @@ class Worker:
             return
         for name in self._sources:
             self._runtime.gap(name)
+
+    def _tell_damage(self) -> None:
+        """Tell which segments of the journal were set aside, those not told yet."""
+        for damage in self._ledger.damaged[self._damages :]:
+            self._damages += 1
+            self._slot.counter("journal_damaged_total").add()
+            self._tell("gap", "error", damage.data, clock.boottime_ns())
 
     def _take_out(self, source: Source) -> None:
         """Skip a row that kills; it goes to the dead letters."""
@@ -346,6 +339,10 @@ class Worker:
                 self._effects.send(output, batch, self._source_of(self._edge_of(output)).key_name)
         self._taps.send()
 
+    def _enough_bytes(self) -> int:
+        """Return of how many bytes of rows a commit is made at once; several go into the journal."""
+        return min(COMMIT_BYTES, self._ledger.limit // 8)
+
     def _edge_of(self, output: str) -> str:
         return self._graph.outputs[output].source
 
@@ -368,8 +365,7 @@ class Worker:
             if self._ledger.due(now, self._start.commit_ns, urgent=self._queue.urgent):
                 self._commit()
         elif self._ledger.stale(now) and self._positions() != self._settled:
-            self._ledger.settle(now, self._state())
-            self._release()
+            self._settle(now)
 
     def _positions(self) -> tuple[int, ...]:
         return tuple(source.reader.position for source in self._sources.values())
@@ -386,8 +382,9 @@ class Worker:
             return
         for output, batches in queue.rows.items():
             self._slot.counter(labelled("events_total", output=output)).add(sum(map(len, batches)))
-        self._queue = Queue()
+        self._queue = Queue(self._enough_bytes())
         self._heal()
+        self._tell_damage()
         shm.add(self._commits, 1)
         self._recorder.committed(clock.boottime_ns())
         self._release()
@@ -396,7 +393,7 @@ class Worker:
     def _count_evicted(self, evicted: Evicted | None) -> None:
         """Count events that went; those that nobody else has were told before."""
         if evicted is not None:
-            self._slot.counter("events_evicted_total").add(evicted.last - evicted.first + 1)
+            self._slot.counter("events_evicted_total").add(evicted.count)
             self._slot.counter("events_evicted_unacked_total").add(evicted.lost)
 
     def _evicted(self, evicted: Evicted) -> Block:
@@ -414,8 +411,11 @@ class Worker:
         if self._queue:
             self._commit()
         else:
-            self._ledger.settle(clock.boottime_ns(), self._state())
-            self._release()
+            self._settle(clock.boottime_ns())
+
+    def _settle(self, now: int) -> None:
+        self._count_evicted(self._ledger.settle(now, self._state()))
+        self._release()
 
     def _state(self) -> bytes:
         positions = {name: source.reader.position for name, source in self._sources.items()}
@@ -431,10 +431,13 @@ class Worker:
             source.reader.release(self._recorder.needed(source))
 
     def _bound(self) -> None:
-        """The disk refuses for long: let the oldest of what waits go, and say so as soon as it can be."""
+        """The disk refuses for long: let the oldest of what waits go, and say so as soon as it can be.
+
+        Where it is the limit that refuses, so much goes that the rest goes in.
+        """
         log.error("the journal refuses: %s", self._ledger.error)
-        self._refused.set(1)
-        dropped = self._queue.shed()
+        self._refused.set(2 if self._ledger.too_much else 1)
+        dropped = self._queue.shed(self._ledger.limit // 4) if self._ledger.too_much else self._queue.shed()
         if dropped:
             self._slot.counter("events_dropped_total").add(dropped)
             self._dropped += dropped

@@ -81,11 +81,15 @@ def headroom(budget: int) -> int:
 def most(budget: int, others: int, stores: Iterable[Store], free: int, floor: int) -> int:
     """Return how many bytes of bundles there can be room for.
 
-    Events that nobody else has stay, up to half of the budget: on a device without a relay they take it all.
+    Each pipeline, and one that is new, keeps what a journal takes at least. Events that nobody else has stay,
+    up to half of the budget: on a device without a relay they take it all. A small bundle may cost some.
     """
     found = list(stores)
-    kept = min(budget // 2, sum(max(LEAST, store.unacked) for store in found))
-    return min(budget - others - kept, free - floor + sum(store.acked + store.recorded for store in found))
+    least = LEAST * (len(found) + 1)
+    held = min(budget // 2, sum(max(LEAST, store.unacked) for store in found))
+    left = budget - others - headroom(budget)
+    within = max(left - max(least, held), min(headroom(budget), left - least))
+    return min(within, free - floor + sum(store.acked + store.recorded for store in found))
 
 
 def vacant(budget: int, others: int, limits: Mapping[str, Limits], stores: Mapping[str, Store]) -> int:

@@ -15,17 +15,25 @@ from typing import Any
 
 import lmdb
 
+from edgeflow_agent.store import pages
+
+DATA = "data.mdb"
 LOCK = "-lock"  # LMDB appends it to an environment that is one file
+DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.PageNotFoundError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _LOCK_BYTES = 1 << 13  # more than what LMDB keeps there for 32 readers
 
 
-def opened(path: Path, *, subdir: bool = True, **options: Any) -> lmdb.Environment:
-    """Open an environment, in a folder or as one file; raises lmdb.Error or OSError.
+def opened(path: Path, *, subdir: bool = True, sound: bool = False, **options: Any) -> lmdb.Environment:
+    """Open an environment, in a folder or as one file; raises lmdb.Error (one of `DAMAGE`) or OSError.
 
-    Its lock file is given its room before: LMDB writes there through a map, and where the disk has no room
-    for that the kernel kills the process (SIGBUS).
+    Its pages are checked before, unless they are known to be `sound`. Its lock file is given its room before:
+    LMDB writes there through a map, and where the disk has no room for that the kernel kills the process
+    (SIGBUS).
     """
+    if not sound:
+        with contextlib.suppress(FileNotFoundError):
+            pages.check(path / DATA if subdir else path)
     _allocate(path / "lock.mdb" if subdir else Path(f"{path}{LOCK}"))
     return lmdb.open(str(path), subdir=subdir, **options)
 

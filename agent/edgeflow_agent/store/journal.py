@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -20,21 +19,29 @@ import lmdb
 import msgspec
 
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.segment import Found, Marks, Segment, SegmentError
+from edgeflow_agent.store.environment import DAMAGE
+from edgeflow_agent.store.retention import DAMAGED, Evicted, ended, numbers, remove, surplus
+from edgeflow_agent.store.segment import DamagedError, Found, Marks, Segment, SegmentError
 from edgeflow_proto.event import Block
 
 log = logging.getLogger("edgeflow.journal")
 MIN_BYTES = 1 << 20
 SEGMENT_BYTES = 8 << 20
 SEGMENTS = 4  # at least, of those a journal may have room for
-DAMAGED = ".damaged"
 STATE = "state"
 _FRESH = Marks(1)
 _LEAST_EVENT = 8  # bytes: its time alone
+MAX_OPEN = 16  # segments of one journal, each of which takes two file descriptors and a map
+Acked = Callable[[], int | None]  # the newest event the relay has, where that is known
+_File = tuple[Path, int]  # and inode: a journal may be made anew
 
 
 class JournalError(RuntimeError):
     """The journal cannot be used; the message says why."""
+
+
+class LimitError(JournalError):
+    """More is to be written than the limit allows, whatever made room."""
 
 
 class Durable(msgspec.Struct, frozen=True):
@@ -42,25 +49,6 @@ class Durable(msgspec.Struct, frozen=True):
 
     digest: str  # of the pipeline that wrote it
     state: bytes
-
-
-class Evicted(msgspec.Struct, frozen=True):
-    """Events that had to go to make room, numbers `first` to `last`; those up to `acked` the relay has."""
-
-    first: int
-    last: int
-    acked: int
-
-    @property
-    def lost(self) -> int:
-        """How many of them nobody else has."""
-        return self.last - max(self.first - 1, self.acked) if self.acked < self.last else 0
-
-    @property
-    def data(self) -> dict[str, object]:
-        """What the `gap` event says of it."""
-        first = max(self.first, self.acked + 1)
-        return {"reason": "evicted", "first": first, "last": self.last, "events_lost": self.lost}
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -114,7 +102,7 @@ class Journal:
             path.mkdir(parents=True, exist_ok=True)
             self._active = self._open()
             self.id = self._active.id
-            self.next, self.serial, self._gone = self._active.marks
+            self.next, self.serial, self._gone, self._acked = self._active.marks
             self._finish()
             self.durable = durable_of(path)
         except (lmdb.Error, OSError, SegmentError) as error:
@@ -122,7 +110,7 @@ class Journal:
 
     def _finish(self) -> None:
         """Remove what was told to be gone, when the power went before it was."""
-        for each in _ended(self._path, self._gone):
+        for each in ended(self._path, self._gone):
             segment.remove(each)
 
     def _open(self) -> Segment:
@@ -133,7 +121,7 @@ class Journal:
             except segment.UnfinishedError:
                 segment.remove(path)
                 continue
-            except SegmentError as error:
+            except DamagedError as error:
                 self._set_aside(path, error)
                 continue
             return self._behind_damage(newest)
@@ -164,13 +152,15 @@ class Journal:
         blocks: Sequence[Stored],
         serial: int = 0,
         durable: Durable | None = None,
-        acked: Callable[[], int] = lambda: 0,
+        acked: Acked = lambda: None,
     ) -> Evicted | None:
         """Append blocks, and the serial of the snapshot to resume from, in one synced transaction.
 
         Room is made before anything is written, so that the limit holds at all times. Returns what had to be
-        evicted since the last call that returned. Raises JournalError when the disk is full or failing, or
-        the blocks are more than the limit allows; nothing was written then, and the call may be repeated.
+        evicted since the last call that returned. `acked` says which events the relay has; where nobody
+        knows, it is what was known before. Raises JournalError when the disk is full or failing, LimitError
+        where the blocks are more than the limit allows; nothing was written then, and the call may be
+        repeated.
         """
         encoded = [(block.count, block.encode()) for block in blocks]
         copy = msgspec.msgpack.encode(durable) if durable is not None else b""
@@ -192,19 +182,29 @@ class Journal:
         """
         if not self._active.closed:
             return
-        newest = Segment(self._active.path, write=True)
+        try:
+            newest = Segment(self._active.path, write=True)
+        except DamagedError as error:
+            self._replace(error)
+            return
         known, found = (self.id, self.next, self.serial), (newest.id, newest.marks.next, newest.marks.serial)
         if found != known:
             newest.close()
             raise RuntimeError(f"{newest.path} is not as it was left: {found} instead of {known}")
         self._active = newest
 
+    def _replace(self, error: DamagedError) -> None:
+        """Go on in a new segment: the newest has been damaged since it was opened."""
+        self._set_aside(self._active.path, error)
+        self._beside = None
+        self._grow([], self.serial)
+
     def _append(self, blocks: Sequence[tuple[int, bytes]], serial: int) -> None:
         """Append to the newest segment; when it is full, begin the next one with these blocks."""
         if not blocks or self._active.size < self._segment_bytes:
             numbered, following = _numbered(blocks, self.next)
             try:
-                self._active.append(numbered, Marks(following, serial, self._gone))
+                self._active.append(numbered, self._marks(following, serial))
             except lmdb.MapFullError:
                 if not blocks or self._active.first == self.next:
                     raise  # what does not go into an empty segment goes into none
@@ -224,7 +224,7 @@ class Journal:
         )
         path = segment.named(self._path, self.next)
         segment.remove(path)  # what an attempt left that the disk refused
-        segment.create(path, self.id, encoded, Marks(following, serial, self._gone))
+        segment.create(path, self.id, encoded, self._marks(following, serial))
         self._active.close()
         try:
             self._active = Segment(path, write=True)
@@ -241,7 +241,10 @@ class Journal:
         except OSError as error:
             log.warning("%s: the copy of the state stays as it was: %s", self._path.name, error)
 
-    def trim(self, limit: int, acked: Callable[[], int] = lambda: 0, *, hold: bool = False) -> Evicted | None:
+    def _marks(self, following: int, serial: int) -> Marks:
+        return Marks(following, serial, self._gone, self._acked)
+
+    def trim(self, limit: int, acked: Acked = lambda: None, *, hold: bool = False) -> Evicted | None:
         """Take another limit, and remove what is beyond it at once; returns what went.
 
         With `hold` nothing goes that the relay does not have: what does not go in is refused instead.
@@ -250,43 +253,51 @@ class Journal:
         try:
             self._stand()
             self._make_room(0, acked)
-            if self.bytes > limit and self._active.first < self.next and not hold:
-                self._grow([], self.serial)
-                self._make_room(0, acked)
         except (lmdb.Error, OSError, SegmentError) as error:
             log.warning("%s: cannot be trimmed: %s", self._path.name, error)
         return self._told()
 
-    def _make_room(self, need: int, acked: Callable[[], int]) -> None:
-        """Let the oldest go until `need` bytes go in; raises SegmentError when they do not."""
-        over = self.bytes + need - self.limit
-        if over <= 0:
-            return
-        known = acked()
-        going, over = _going(self._path, over + segment.room([b""]), known if self.hold else None)
-        self._tell(going, known)
-        for each in going:
-            segment.remove(each)
-        if going:
-            segment.sync(self._path)  # what is told to be gone must not be there again after a power cut
-        self._beside = None
-        if over > 0 and need:
-            raise SegmentError(f"the journal may take {self.limit} bytes: {need} more do not go in")
+    def _make_room(self, need: int, acked: Acked) -> None:
+        """Let the oldest go until `need` bytes go in; raises LimitError, or SegmentError on hold.
 
-    def _tell(self, going: list[Path], acked: int) -> None:
-        """Commit which events are about to go."""
-        gone = _range(self._path, going)
-        if gone is None:
+        The newest segment goes as well, when that is what it takes and a new one can begin.
+        """
+        if self.bytes + need <= self.limit:
             return
-        evicted = Evicted(*gone, acked)
+        words = f"the journal may take {self.limit} bytes: {need} more do not go in"
+        if need + segment.room([b""]) > self.limit and not self.hold:
+            raise LimitError(words)
+        known = acked()
+        self._acked = self._acked if known is None else known
+        over = self._let_go(need)
+        if over > 0 and self._active.first < self.next and not self.hold:
+            self._grow([], self.serial)
+            over = self._let_go(need)
+        if over > 0 and need:
+            raise SegmentError(words) if self.hold else LimitError(words)
+
+    def _let_go(self, need: int) -> int:
+        """Let the oldest segments go, as many as it takes; return how many bytes are too many yet."""
+        over = self.bytes + need - self.limit + segment.room([b""])
+        going, over = surplus(self._path, over, self._acked if self.hold else None)
+        self._tell(going)
+        remove(self._path, going)
+        self._beside = None
+        return over
+
+    def _tell(self, going: list[Path]) -> None:
+        """Commit which events are about to go."""
+        evicted = numbers(self._path, going, self._acked)
+        if evicted is None:
+            return
+        block = self._gap(evicted) if self._gap is not None and evicted.lost else None
+        if block is not None:
+            following = self.next + block.count
+            marks = self._marks(following, self.serial)._replace(gone=evicted.last)
+            self._active.append([(self.next, block.encode())], marks)
+            self.next = following
         self._gone = evicted.last
-        self._evicted = Evicted(self._evicted.first if self._evicted else evicted.first, evicted.last, acked)
-        if self._gap is not None and evicted.lost:
-            block = self._gap(evicted)
-            self._active.append(
-                [(self.next, block.encode())], Marks(self.next + block.count, self.serial, self._gone)
-            )
-            self.next += block.count
+        self._evicted = evicted.behind(self._evicted)
 
     def _told(self) -> Evicted | None:
         evicted, self._evicted = self._evicted, None
@@ -309,109 +320,100 @@ class Journal:
         self._active.close()
 
 
-def evict(path: Path, limit: int, acked: int, *, hold: bool = False) -> Evicted | None:
-    """Keep a journal nobody writes to within a limit; returns what had to go. Its newest segment stays."""
-    if not path.exists():
-        return None
-    gone = None
-    try:
-        going, _ = _going(path, segment.taken_below(path) - limit, acked if hold else None)
-        gone = _range(path, going)
-        for each in going:
-            segment.remove(each)
-        if going:
-            segment.sync(path)
-    except OSError as error:
-        log.warning("%s: cannot be trimmed: %s", path.name, error)
-    return Evicted(*gone, acked) if gone is not None else None
-
-
-def _going(path: Path, over: int, upto: int | None) -> tuple[list[Path], int]:
-    """Return what is to go while bytes are `over`, and how many are then.
-
-    What was set aside goes first, then the oldest segments; the newest stays, and with `upto` those that have
-    events above it. Raises OSError.
-    """
-    may = segment.names(path)[:-1] if upto is None else _ended(path, upto)
-    going = []
-    for each in [*sorted(path.glob("*" + DAMAGED)), *may]:
-        if over <= 0:
-            break
-        over -= segment.taken(each)
-        going.append(each)
-    return going, over
-
-
-def _ended(path: Path, upto: int) -> list[Path]:
-    """Return the segments all of whose events are up to that one; never the newest."""
-    segments = segment.names(path)
-    return [each for each, later in pairwise(segments) if segment.number(later) - 1 <= upto]
-
-
-def _range(path: Path, going: list[Path]) -> tuple[int, int] | None:
-    """Return the first and the last event of segments that are to go, ``None`` where there are none."""
-    segments = segment.names(path)
-    gone = [each for each in segments if each in going]
-    return (segment.number(gone[0]), segment.number(segments[len(gone)]) - 1) if gone else None
-
-
 class JournalReader:
     """A reading end, for another process than the writer's. Each call is a short transaction.
 
-    Segments are opened as they are read, and let go of when retention has removed them.
+    Segments are opened as they are read, so many at a time, and let go of when retention has removed them.
+    One that is damaged is left out, and named in `damaged`.
     """
 
     def __init__(self, path: Path) -> None:
         """Open; raises JournalError when there is no journal yet, or none of it can be read."""
         self._path = path
-        self._open: dict[tuple[Path, int], Segment] = {}  # by file and inode: a journal may be made anew
-        self._bad: set[Path] = set()  # reported
-        found = self._segments()
-        if not found:
+        self._open: dict[_File, Segment] = {}  # the one used last comes last
+        self._sound: set[_File] = set()  # checked before
+        self._damaged: set[_File] = set()
+        self._reported: set[_File] = set()
+        newest = self._newest()
+        if newest is None:
             raise JournalError(f"{path}: no journal")
-        self.id = found[-1].id
+        self.id = newest.id
 
-    def _segments(self) -> list[Segment]:
-        """Return what segments there are, oldest first; one that cannot be read is left out."""
+    @property
+    def damaged(self) -> list[str]:
+        """The names of the segments that are damaged and still there."""
+        return sorted(path.name for path, _ in self._damaged)
+
+    def _files(self) -> list[_File]:
+        """Return the segments there are but the damaged ones, oldest first."""
         try:
             files = segment.files(self._path)
         except OSError as error:
             raise JournalError(f"{self._path}: {error}") from error
         for gone in self._open.keys() - set(files):
             self._open.pop(gone).close()
-        return [found for path, inode in files if (found := self._segment(path, inode)) is not None]
+        self._sound.intersection_update(files)
+        self._damaged.intersection_update(files)
+        return [file for file in files if file not in self._damaged]
 
-    def _segment(self, path: Path, inode: int) -> Segment | None:
-        known = self._open.get((path, inode))
-        if known is not None:
-            return known
+    def _segment(self, file: _File) -> Segment | None:
+        """Return a segment, opened unless it is; ``None`` where it cannot be read."""
+        found = self._open.pop(file, None) or self._opened(file)
+        if found is not None:
+            self._open[file] = found
+        while len(self._open) > MAX_OPEN:
+            self._open.pop(next(iter(self._open))).close()
+        return found
+
+    def _opened(self, file: _File) -> Segment | None:
         try:
-            self._open[path, inode] = Segment(path)
+            found = Segment(file[0], sound=file in self._sound)
         except segment.UnfinishedError:
             return None
         except SegmentError as error:
-            if path not in self._bad:
-                log.error("%s cannot be read: %s", self._path.name, error)
-            self._bad.add(path)
+            self._leave_out(file, error, damaged=isinstance(error, DamagedError))
             return None
-        return self._open[path, inode]
+        self._sound.add(file)
+        return found
+
+    def _leave_out(self, file: _File, error: Exception, *, damaged: bool) -> None:
+        if file not in self._reported:
+            log.error("%s cannot be read: %s", self._path.name, error)
+        self._reported.add(file)
+        if damaged:
+            self._damaged.add(file)
+
+    def _blocks(self, file: _File, after: int, limit_bytes: int) -> list[Found]:
+        found = self._segment(file)
+        if found is None:
+            return []
+        try:
+            return found.read(after, limit_bytes)
+        except DAMAGE as error:  # since it was opened
+            self._leave_out(file, error, damaged=True)
+            self._open.pop(file).close()
+            return []
+
+    def _newest(self) -> Segment | None:
+        found = (self._segment(file) for file in reversed(self._files()))
+        return next((each for each in found if each is not None), None)
 
     @property
     def stale(self) -> bool:
         """Whether the journal was removed or made anew."""
-        found = self._segments()
-        return not found or found[-1].id != self.id
+        newest = self._newest()
+        return newest is None or newest.id != self.id
 
     @property
     def first(self) -> int:
         """Sequence number of the oldest event, 0 when there is none."""
-        return next((first for each in self._segments() for first, _, _ in each.read(0, 1)), 0)
+        return next((first for file in self._files() for first, _, _ in self._blocks(file, 0, 1)), 0)
 
     @property
     def last(self) -> int:
         """Sequence number of the newest event, 0 when there is none."""
-        found = self._segments()
-        return found[-1].next - 1 if found and self.first else 0
+        newest = self._newest()
+        return newest.next - 1 if newest is not None and self.first else 0
 
     def read(self, after: int, limit_bytes: int = 1 << 20) -> list[Found]:
         """Return blocks ``(first, count, CBOR)`` with events numbered above `after`, at least one if any.
@@ -419,10 +421,10 @@ class JournalReader:
         The first block may begin at or before `after`.
         """
         out: list[Found] = []
-        for found in _holding(self._segments(), after):
+        for file in _holding(self._files(), after):
             if limit_bytes <= 0:
                 break
-            blocks = found.read(after, limit_bytes)
+            blocks = self._blocks(file, after, limit_bytes)
             limit_bytes -= sum(len(data) for _, _, data in blocks)
             out += blocks
         return out
@@ -433,10 +435,10 @@ class JournalReader:
             self._open.popitem()[1].close()
 
 
-def _holding(segments: list[Segment], after: int) -> list[Segment]:
+def _holding(files: list[_File], after: int) -> list[_File]:
     """Return the segments that may have events above `after`."""
-    ends = [later.first for later in segments[1:]]
-    return segments[sum(end <= after + 1 for end in ends) :]
+    ends = [segment.number(path) for path, _ in files[1:]]
+    return files[sum(end <= after + 1 for end in ends) :]
 
 
 def _numbered(blocks: Sequence[tuple[int, bytes]], first: int) -> tuple[list[tuple[int, bytes]], int]:

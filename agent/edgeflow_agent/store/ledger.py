@@ -6,11 +6,10 @@ committed transaction names, and what followed is run again. So no event is lost
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from edgeflow_agent.core.board import Histogram, Slot
 from edgeflow_agent.core.snapshot import Snapshots
-from edgeflow_agent.store.journal import Damage, Durable, Evicted, Journal, JournalError
+from edgeflow_agent.store.journal import Acked, Damage, Durable, Journal, JournalError, LimitError
+from edgeflow_agent.store.retention import Evicted
 from edgeflow_proto.event import Block
 
 DURABLE_NS = 60 * 10**9
@@ -22,9 +21,7 @@ SETTLE_NS = 50 * 10**6  # shortest time between two snapshots while no event wai
 class Ledger:
     """Decides when to commit, and does it. `state` gives what to resume from, `acked` what the relay has."""
 
-    def __init__(
-        self, journal: Journal, snapshots: Snapshots, slot: Slot, digest: str, acked: Callable[[], int]
-    ) -> None:
+    def __init__(self, journal: Journal, snapshots: Snapshots, slot: Slot, digest: str, acked: Acked) -> None:
         self._journal = journal
         self._snapshots = snapshots
         self._digest = digest
@@ -34,8 +31,10 @@ class Ledger:
         self._bytes = slot.counter("journal_bytes")
         self._latency = Histogram(slot, "commit")
         self._serial = max(journal.serial, snapshots.settled)
-        self._committed = self._written = self._last_durable = 0  # when, of commits and of all snapshots
+        self._committed = self._written = 0  # when, of commits and of all snapshots
+        self._copied = self._tried = 0  # when, of copies on disk
         self.error = ""
+        self.too_much = False  # for the limit: it is not the disk that refuses
         self._refused = 0  # times in a row
         self._looked = 0
         self._reading: set[tuple[int, int]] = set()  # read transactions, as process and number
@@ -72,15 +71,23 @@ class Ledger:
         """Say whether it is time to settle."""
         return now - self._written >= SETTLE_NS
 
-    def settle(self, now: int, state: bytes) -> None:
-        """Move the point to resume from; no event waits. It costs no disk, so it puts off no commit."""
+    def settle(self, now: int, state: bytes) -> Evicted | None:
+        """Move the point to resume from; no event waits. It costs no disk, so it puts off no commit.
+
+        Once a minute there is a commit, for the copy; returns what had to go for it.
+        """
         self._written = now
-        if now - self._last_durable >= DURABLE_NS:
-            self.commit(now, [], state, 0)
-            return
+        if self._copy_due(now):
+            done, evicted = self.commit(now, [], state, 0)
+            if done:
+                return evicted
         self._serial += 1
         self._snapshots.write(self._serial, state)
         self._snapshots.settle(self._serial)
+        return None
+
+    def _copy_due(self, now: int) -> bool:
+        return now - max(self._copied, self._tried) >= DURABLE_NS
 
     def commit(
         self, now: int, blocks: list[Block], state: bytes, decided: int, *, last: bool = False
@@ -90,21 +97,29 @@ class Ledger:
         With `last`, and once a minute, the state is also copied to disk.
         """
         self._committed = self._written = now
-        durable = last or now - self._last_durable >= DURABLE_NS
+        copy = Durable(self._digest, state) if last or self._copy_due(now) else None
+        self._tried = now if copy is not None else self._tried
         self._snapshots.write(self._serial + 1, state)
-        copy = Durable(self._digest, state) if durable else None
         try:
             evicted = self._journal.commit(blocks, self._serial + 1, copy, self._acked)
         except JournalError as error:
-            self.error = str(error)
-            self._refused += 1
-            self._failures.add()
+            self._refuse(error)
             return False, None
         self._serial += 1
         self._snapshots.settle(self._serial)
-        self._last_durable = now if durable else self._last_durable
+        self._copied = now if copy is not None else self._copied
         self._count(now, decided)
         return True, evicted
+
+    def _refuse(self, error: JournalError) -> None:
+        self.error, self.too_much = str(error), isinstance(error, LimitError)
+        self._refused += 1
+        self._failures.add()
+
+    @property
+    def limit(self) -> int:
+        """How many bytes the journal may take."""
+        return self._journal.limit
 
     def trim(self, limit: int, *, hold: bool) -> Evicted | None:
         """Keep the journal within another limit from now on (see `Journal.trim`); returns what went."""
@@ -123,7 +138,7 @@ class Ledger:
         return [process for process, _ in sorted(new)]
 
     def _count(self, now: int, decided: int) -> None:
-        self.error, self._refused = "", 0
+        self.error, self.too_much, self._refused = "", False, 0
         self._commits.add()
         self._bytes.set(self._journal.bytes)
         if decided:

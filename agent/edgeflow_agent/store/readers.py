@@ -53,6 +53,11 @@ class OpenJournal:
             raise Unreadable(self, error) from error
 
     @property
+    def damaged(self) -> list[str]:
+        """The names of its segments that were found damaged."""
+        return self._reader.damaged
+
+    @property
     def segments(self) -> int:
         """How many segments it has."""
         return len(self._paths())

@@ -17,7 +17,8 @@ import lmdb
 import msgspec
 
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.journal import Damage, Evicted, Journal, JournalError, JournalReader
+from edgeflow_agent.store.journal import Damage, Journal, JournalError, JournalReader
+from edgeflow_agent.store.retention import Evicted
 from edgeflow_proto.rows import Rows, decode_rows, within
 from edgeflow_proto.timeline import Timeline
 
@@ -61,7 +62,7 @@ class Recording:
 
 
 def _gone(evicted: Evicted | None) -> int:
-    return 0 if evicted is None else evicted.last - evicted.first + 1
+    return 0 if evicted is None else evicted.count
 
 
 def _next(path: Path) -> dict[str, int]:
@@ -89,6 +90,11 @@ class RecordingReader:
         self.timeline = timeline or Timeline()
         self.damaged = 0
         self._broken = False
+
+    @property
+    def lost(self) -> list[str]:
+        """The names of its segments that were found damaged."""
+        return self._reader.damaged
 
     @property
     def next(self) -> dict[str, int]:
@@ -230,6 +236,10 @@ class Recordings:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: dict[str, RecordingReader] = {}
+
+    def damaged(self) -> Iterator[tuple[str, str]]:
+        """Yield each segment found damaged, as pipeline and name."""
+        yield from ((name, each) for name, known in self._open.items() for each in known.lost)
 
     def refresh(self) -> None:
         """Let go of what was removed."""

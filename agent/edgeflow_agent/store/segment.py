@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lmdb
 
-from edgeflow_agent.store.environment import LOCK, opened, used_bytes
+from edgeflow_agent.store.environment import DAMAGE, LOCK, opened, used_bytes
 
 FORMAT = 2
 MAP_BYTES = 64 << 20  # of address space: what one commit may hold at most, and the file never reaches else
 ENDING = ".segment"
+_NAME = re.compile(rf"\d{{20}}\{ENDING}")  # whatever else lies there is somebody else's
 _SEQUENCE = 8
 PAGE = os.sysconf("SC_PAGE_SIZE")  # LMDB takes the system's
 _TREE_PAGES = 16
@@ -32,6 +34,10 @@ class SegmentError(RuntimeError):
     """A segment cannot be used; the message says why."""
 
 
+class DamagedError(SegmentError):
+    """What the disk gives is not what was written, or another version wrote it: it will not be read later."""
+
+
 class UnfinishedError(SegmentError):
     """A file whose first transaction was never committed: it holds nothing and never did."""
 
@@ -39,49 +45,46 @@ class UnfinishedError(SegmentError):
 class Marks(NamedTuple):
     """What is written with blocks.
 
-    The number that comes next, the serial of the snapshot behind them, and up to which event the journal has
-    let go.
+    The number that comes next, the serial of the snapshot behind them, up to which event the journal has let
+    go, and up to which one the relay had them then.
     """
 
     next: int
     serial: int = 0
     gone: int = 0
+    acked: int = 0
 
 
 class Segment:
     """One file, open for reading or writing. `first` is the number of its first event, from its name."""
 
-    def __init__(self, path: Path, *, write: bool = False) -> None:
-        """Open a segment; raises SegmentError when it is damaged, unfinished or of another format."""
+    def __init__(self, path: Path, *, write: bool = False, sound: bool = False) -> None:
+        """Open a segment; raises SegmentError, which may be DamagedError or UnfinishedError.
+
+        Its pages are checked before, unless they are known to be `sound`.
+        """
         self.path = path
         self.first = number(path)
         self.closed = False
         try:
             path.stat()  # one to write to is not made here
-            self._env = _opened(path, write=write)
-        except (lmdb.Error, OSError) as error:
-            raise SegmentError(f"{path.name}: {error}") from error
+            self._env = _opened(path, write=write, sound=sound)
+        except (lmdb.Error, OSError, UnfinishedError) as error:
+            raise _what(path, error) from error
         try:
-            self._check_length()
             self._meta = self._env.open_db(b"meta", create=False)
             self._blocks = self._env.open_db(b"blocks", create=False)
             self._check_format()
-        except (lmdb.Error, OSError, SegmentError) as error:
+        except (lmdb.Error, SegmentError) as error:
             self._env.close()
-            kind = UnfinishedError if isinstance(error, lmdb.NotFoundError) else SegmentError
-            raise kind(f"{path.name}: {error}") from error
-
-    def _check_length(self) -> None:
-        """Refuse a file that ends before its last page: touching what is missing would kill the process."""
-        if self.path.stat().st_size < self.size:
-            raise SegmentError("the file is cut off")
+            raise _what(path, error) from error
 
     def _check_format(self) -> None:
         with self._env.begin() as txn:
             known = txn.get(b"format", db=self._meta)
             self.id = bytes(txn.get(b"id", db=self._meta) or b"").decode()
         if known is None or int(known) != FORMAT:
-            raise SegmentError(f"format {int(known or 0)} is not known, this is {FORMAT}")
+            raise DamagedError(f"format {int(known or 0)} is not known, this is {FORMAT}")
 
     @property
     def size(self) -> int:
@@ -156,6 +159,13 @@ class Segment:
         self._env.close()
 
 
+def _what(path: Path, error: Exception) -> SegmentError:
+    if isinstance(error, lmdb.NotFoundError | UnfinishedError):
+        return UnfinishedError(f"{path.name}: {error}")
+    damaged = isinstance(error, (*DAMAGE, DamagedError))
+    return (DamagedError if damaged else SegmentError)(f"{path.name}: {error}")
+
+
 def create(path: Path, journal: str, blocks: Sequence[tuple[int, bytes]], marks: Marks) -> None:
     """Put a segment's name on disk, then let it begin with these blocks, all in its first transaction.
 
@@ -177,7 +187,7 @@ def create(path: Path, journal: str, blocks: Sequence[tuple[int, bytes]], marks:
 def files(folder: Path) -> list[tuple[Path, int]]:
     """Return the segment files of a folder with their inodes, oldest first; raises OSError."""
     with os.scandir(folder) as entries:
-        found = [(entry.path, entry.inode()) for entry in entries if entry.name.endswith(ENDING)]
+        found = [(entry.path, entry.inode()) for entry in entries if _NAME.fullmatch(entry.name)]
     return [(Path(path), inode) for path, inode in sorted(found)]
 
 
@@ -244,10 +254,11 @@ def allocated(path: Path) -> int:
         return 0
 
 
-def _opened(path: Path, *, write: bool) -> lmdb.Environment:
+def _opened(path: Path, *, write: bool, sound: bool = False) -> lmdb.Environment:
     if not write and not path.stat().st_size:  # its name came to the disk, and then the power went
         raise UnfinishedError(f"{path.name}: empty")
-    return opened(path, subdir=False, map_size=MAP_BYTES, max_dbs=2, max_readers=32, readonly=not write)
+    options = {"map_size": MAP_BYTES, "max_dbs": 2, "max_readers": 32, "readonly": not write}
+    return opened(path, subdir=False, sound=sound, **options)
 
 
 def _put(

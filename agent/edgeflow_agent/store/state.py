@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import lmdb
 import msgspec
 
-from edgeflow_agent.store.environment import opened, used_bytes
+from edgeflow_agent.store import pages
+from edgeflow_agent.store.environment import DAMAGE, DATA, opened
 from edgeflow_proto.timeline import Boot, Timeline
 
 log = logging.getLogger("edgeflow.agentd")
@@ -23,9 +24,8 @@ FORMAT = 1
 _SIZE = 16 << 20
 MAX_BOOTS = 1000
 _GENERATIONS = 1 << 22  # half of those there can be: a row's number has 63 bits, 40 of them its place
-DATA = "data.mdb"
 T = TypeVar("T")
-_DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.PageNotFoundError)
+_DAMAGE = (*DAMAGE, msgspec.MsgspecError, ValueError)
 
 
 class StateError(RuntimeError):
@@ -86,15 +86,23 @@ class State:
         path.mkdir(parents=True, exist_ok=True)
         self._env = opened(path, map_size=_SIZE, max_dbs=3)
         try:
-            if (path / DATA).stat().st_size < used_bytes(self._env):
-                raise lmdb.CorruptedError("the file is cut off")
             self._meta = self._env.open_db(b"meta")
             self._boots = self._env.open_db(b"boots")
             self._deployments = self._env.open_db(b"deployments")
-            return self._get(b"format")
-        except lmdb.Error:
+            with self._env.begin() as txn:
+                return self._looked_through(txn)
+        except (lmdb.Error, ValueError):
             self._env.close()
             raise
+
+    def _looked_through(self, txn: lmdb.Transaction) -> bytes | None:
+        """Return the format, having read all there is: what cannot be read later is damage now."""
+        found = txn.get(b"format", db=self._meta)
+        if found is None or int(found) == FORMAT:
+            _boots(txn, self._boots)
+            _deployments(txn, self._deployments)
+            int(txn.get(b"generation", db=self._meta) or 0)
+        return None if found is None else bytes(found)
 
     def _begin_anew(self, path: Path, error: Exception) -> bytes | None:
         """Set a damaged environment aside; generations begin where hardly any was: no number repeats."""
@@ -151,8 +159,7 @@ class State:
 
     def deployments(self) -> dict[str, Deployment]:
         """Return all deployments by pipeline name."""
-        found = self._do(lambda txn: [*txn.cursor(self._deployments)])
-        return {bytes(name).decode(): msgspec.msgpack.decode(value, type=Deployment) for name, value in found}
+        return self._do(lambda txn: _deployments(txn, self._deployments))
 
     def deploy(self, name: str, deployment: Deployment) -> None:
         """Remember a deployment; one without offers is forgotten."""
@@ -199,12 +206,20 @@ def timeline(path: Path) -> Timeline:
     Where there is no state, or it may not be read, nothing is known.
     """
     try:
+        pages.check(path / DATA)
         with lmdb.open(str(path), readonly=True, create=False, max_dbs=1) as env:
             boots = env.open_db(b"boots", create=False)
             with env.begin() as txn:
                 return Timeline(_boots(txn, boots))
-    except (lmdb.Error, msgspec.MsgspecError):
+    except (lmdb.Error, OSError, msgspec.MsgspecError):
         return Timeline()
+
+
+def _deployments(txn: lmdb.Transaction, deployments: Any) -> dict[str, Deployment]:
+    with txn.cursor(deployments) as cursor:
+        return {
+            bytes(name).decode(): msgspec.msgpack.decode(value, type=Deployment) for name, value in cursor
+        }
 
 
 def _boots(txn: lmdb.Transaction, boots: Any) -> list[Boot]:

@@ -14,6 +14,8 @@ from edgeflow_agent.web.local import AGENTD_SLOT, IO_SLOT, LINK_SLOT, Local
 from edgeflow_agent.web.metrics import heartbeats
 from edgeflow_proto.event import wall_time
 
+_REFUSES = {1: "the disk refuses", 2: "the budget of the storage has no room for"}
+
 
 def device(local: Local) -> dict[str, Any]:
     """Return who the device is and how it fares."""
@@ -40,6 +42,7 @@ def device(local: Local) -> dict[str, Any]:
             "backlog": relay.backlog,
             "conflicts": list(relay.conflicts),
         },
+        "degraded": degraded(local),
         "heartbeat_age_s": {name: round(age, 3) for name, age in heartbeats(local).items()},
     }
 
@@ -131,10 +134,11 @@ def degraded(local: Local) -> list[str]:
         for status in local.brokers
         if not status.connected
     ]
-    refused = [
-        f"pipeline {status.name}: the disk refuses its journal; events wait in memory"
-        for status in local.pipelines.values()
-        if total(of_pipeline(local, status), "journal_refused")
+    found = [
+        (name, total(of_pipeline(local, status), "journal_refused"))
+        for name, status in local.pipelines.items()
     ]
+    words = "pipeline {}: {} its journal; events wait in memory"
+    refused = [words.format(name, _REFUSES[why]) for name, why in found if why]
     short = total(list(counters.samples(local.board, AGENTD_SLOT)), "storage_short")
     return brokers + refused + (["the disk has less left than is to stay free"] if short else [])

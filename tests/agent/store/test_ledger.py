@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from edgeflow_agent.core import board, snapshot
 from edgeflow_agent.core.snapshot import Snapshots
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.journal import Journal
+from edgeflow_agent.store.journal import Journal, JournalError
 from edgeflow_agent.store.ledger import DURABLE_NS, HELD_NS, Ledger
 from edgeflow_proto.event import Block, Clock
 
@@ -123,3 +125,24 @@ def test_a_process_that_keeps_a_transaction_open_is_found_once(tmp_path: Path) -
         reader.kill()
     assert ledger.held(9 * HELD_NS) == []
     assert journal.readers() == set()
+
+
+def test_on_a_disk_that_refuses_the_point_to_resume_from_goes_on_and_the_disk_is_asked_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device(tmp_path)
+    journal, ledger = device.worker()
+    ledger.commit(DURABLE_NS, [block()], b"one", 0)
+    asked = list[int]()
+
+    def refusing(*_: object) -> None:
+        asked.append(1)
+        raise JournalError("Read-only file system")
+
+    monkeypatch.setattr(journal, "commit", refusing)
+    for turn in range(1, 600):
+        ledger.settle(DURABLE_NS + turn * DURABLE_NS // 60, f"{turn}".encode())
+    assert len(asked) == 9
+    assert ledger.resume() == b"599"
+    journal.close()
+    assert device.worker()[1].resume() == b"599"

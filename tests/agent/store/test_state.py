@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
@@ -79,15 +80,22 @@ def test_others_read_what_is_known_of_the_clock_while_the_agent_writes_it(tmp_pa
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize("harm", ["overwritten", "cut off"])
+@pytest.mark.parametrize("harm", ["overwritten", "cut off", "garbled", "zeroed"])
 def test_a_damaged_state_is_set_aside_and_numbers_go_on_elsewhere(tmp_path: Path, harm: str) -> None:
     state = State(tmp_path / "state")
     for name in range(200):
         state.deploy(f"p{name}", Deployment({"http": OfferRecord("d" * 64)}))
     assert state.next_generation() == 1
     state.close()
-    with (tmp_path / "state" / "data.mdb").open("r+b") as file:
-        file.write(b"x" * 8192) if harm == "overwritten" else file.truncate(3 * 4096)
+    path = tmp_path / "state" / "data.mdb"
+    content = bytearray(path.read_bytes())
+    if harm == "overwritten":
+        content[:8192] = b"x" * 8192
+    elif harm == "cut off":
+        del content[3 * 4096 :]
+    else:  # all pages but the two that tell where the others are
+        content[8192:] = bytes(len(content) - 8192) if harm == "zeroed" else os.urandom(len(content) - 8192)
+    path.write_bytes(content)
     again = State(tmp_path / "state")
     assert again.damaged
     assert again.deployments() == {}
@@ -95,3 +103,13 @@ def test_a_damaged_state_is_set_aside_and_numbers_go_on_elsewhere(tmp_path: Path
     again.close()
     assert (tmp_path / "state.damaged" / "data.mdb").exists()
     assert State(tmp_path / "state").damaged == ""
+
+
+def test_what_cannot_be_taken_apart_in_a_state_is_damage_too(tmp_path: Path) -> None:
+    state = State(tmp_path / "state")
+    state._write(lambda txn: txn.put(b"p", b"no deployment", db=state._deployments))
+    state.close()
+    again = State(tmp_path / "state")
+    assert again.damaged
+    assert again.deployments() == {}
+    again.close()

@@ -28,8 +28,8 @@ _HEADINGS = (
 def command(to: str | None, device: str | None, relay: str | None, as_json: bool) -> None:
     """Show a device, its pipelines, and its way to brokers and the relay.
 
-    Exit code 1 says that a pipeline is not running, has dropped rows on errors, or misses a broker. A device
-    of the relay's (--device) is shown as the relay last heard of it.
+    Exit code 1 says that a pipeline is not running, has dropped rows on errors, misses a broker, or has no
+    room for its events. A device of the relay's (--device) is shown as the relay last heard of it.
     """
     server, name = whom.whom(to, device, relay)
     if name is None and server.kind == "relay":
@@ -47,7 +47,7 @@ def _own(server: Server, as_json: bool) -> bool:
     else:
         _show(about, pipelines)
     running = all(pipeline["state"] == RUNNING and not pipeline["errors"] for pipeline in pipelines)
-    return running and all(broker["connected"] for broker in about["brokers"])
+    return running and not about["degraded"]
 
 
 def _heard(server: Server, name: str, as_json: bool) -> bool:
@@ -81,6 +81,7 @@ def _show(about: dict[str, Any], pipelines: list[dict[str, Any]]) -> None:
         ("storage", f"{tables.size(about['storage']['bytes'])} of {tables.size(about['storage']['budget'])}"),
         *(("broker", _broker(broker)) for broker in about["brokers"]),
         ("relay", _relay(about["relay"])),
+        *(("degraded", what) for what in about["degraded"] if not what.startswith("broker ")),
     )  # fmt: skip
     _table([dict(pipeline, latency=_latency(pipeline)) for pipeline in pipelines])
 

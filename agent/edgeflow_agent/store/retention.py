@@ -1,0 +1,154 @@
+"""What of a journal goes to make room: by whole segments, the oldest first."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+
+from edgeflow_agent.store import pages, segment
+
+log = logging.getLogger("edgeflow.journal")
+DAMAGED = ".damaged"  # behind the name of a segment that was set aside
+
+
+class Evicted(msgspec.Struct, frozen=True):
+    """Events that had to go to make room, numbers `first` to `last`; those up to `acked` the relay has.
+
+    `missing` of the numbers never were events, or went with a damaged segment.
+    """
+
+    first: int
+    last: int
+    acked: int
+    missing: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return self.last - self.first + 1 - self.missing
+
+    @property
+    def lost(self) -> int:
+        """How many of them nobody else has."""
+        return max(0, self.last - max(self.first - 1, self.acked) - self.missing)
+
+    @property
+    def data(self) -> dict[str, object]:
+        """What the `gap` event says of it."""
+        first = max(self.first, self.acked + 1)
+        return {"reason": "evicted", "first": first, "last": self.last, "events_lost": self.lost}
+
+    def behind(self, before: Evicted | None) -> Evicted:
+        """Return these and what went before them as one."""
+        if before is None:
+            return self
+        return Evicted(before.first, self.last, self.acked, before.missing + self.missing)
+
+
+def evict(
+    path: Path, limit: int, acked: int | None, tell: Callable[[Evicted], object], *, hold: bool = False
+) -> None:
+    """Keep a journal nobody writes to within a limit; its newest segment stays.
+
+    What is to go is told first. Where nobody knows what the relay has (`None`), the journal does.
+    """
+    over = segment.taken_below(path) - limit
+    if over <= 0:
+        return
+    try:
+        known = _acked(path) if acked is None else acked
+        going, _ = surplus(path, over, known if hold else None)
+        gone = numbers(path, going, known)
+        if gone is not None:
+            tell(gone)
+        remove(path, going)
+    except OSError as error:
+        log.warning("%s: cannot be trimmed: %s", path.name, error)
+
+
+def remove(path: Path, going: Sequence[Path]) -> None:
+    """Unlink segments for good: what is told to be gone must not be there again after a power cut."""
+    for each in going:
+        segment.remove(each)
+    if going:
+        segment.sync(path)
+
+
+def leave_out(path: Path, damaged: str) -> tuple[int, int] | None:
+    """Set a damaged segment aside; return the numbers that go with it, ``None`` where it is not to be.
+
+    The newest one stays for its writer to see, and so does one that is sound after all.
+    """
+    try:
+        segments = segment.names(path)
+        place = [each.name for each in segments[:-1]].index(damaged)
+        pages.check(segments[place])
+    except pages.DamagedError as error:
+        log.error("%s: %s is set aside: %s", path.name, damaged, error)
+        segments[place].rename(segments[place].with_name(damaged + DAMAGED))
+        return segment.number(segments[place]), segment.number(segments[place + 1]) - 1
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _acked(path: Path) -> int:
+    """Return up to which event the relay had them when a journal was last written to."""
+    for each in reversed(segment.names(path)):
+        with contextlib.suppress(segment.SegmentError):
+            return _marks(each).acked
+    return 0
+
+
+def _marks(path: Path) -> segment.Marks:
+    found = segment.Segment(path)
+    try:
+        return found.marks
+    finally:
+        found.close()
+
+
+def surplus(path: Path, over: int, upto: int | None) -> tuple[list[Path], int]:
+    """Return what is to go while bytes are `over`, and how many are then.
+
+    What was set aside goes first, then the oldest segments; the newest stays, and with `upto` those that have
+    events above it. Raises OSError.
+    """
+    may = segment.names(path)[:-1] if upto is None else ended(path, upto)
+    going = []
+    for each in [*sorted(path.glob("*" + DAMAGED)), *may]:
+        if over <= 0:
+            break
+        over -= segment.taken(each)
+        going.append(each)
+    return going, over
+
+
+def ended(path: Path, upto: int) -> list[Path]:
+    """Return the segments all of whose events are up to that one; never the newest."""
+    segments = segment.names(path)
+    return [each for each, later in pairwise(segments) if segment.number(later) - 1 <= upto]
+
+
+def numbers(path: Path, going: Sequence[Path], acked: int) -> Evicted | None:
+    """Return which events segments hold that are to go, ``None`` where there are none."""
+    segments = segment.names(path)
+    gone = [each for each in segments if each in going]
+    if not gone:
+        return None
+    ends = [segment.number(each) for each in segments[1 : len(gone) + 1]]
+    missing = sum(max(0, end - _end(each, end)) for each, end in zip(gone, ends, strict=True))
+    return Evicted(segment.number(gone[0]), ends[-1] - 1, acked, missing)
+
+
+def _end(path: Path, following: int) -> int:
+    """Return the number behind a segment's last event: `following`, unless it says otherwise."""
+    try:
+        return min(following, _marks(path).next)
+    except segment.SegmentError:
+        return following

@@ -1,0 +1,254 @@
+"""Journals and recordings of which the disk lost pages: what can be read is, and what cannot is told."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from edgeflow_agent.store import journal as journals
+from edgeflow_agent.store import segment
+from edgeflow_agent.store.journal import MAX_OPEN, Damage, Journal, JournalError, JournalReader
+from edgeflow_agent.store.recording import Recording, RecordingReader
+from edgeflow_agent.store.retention import Evicted, evict, leave_out
+from edgeflow_agent.store.segment import Segment
+from edgeflow_proto.event import ROW_BITS, Block, Clock, decode_block
+from edgeflow_proto.rows import Rows
+
+CLOCK = Clock("boot", 0, "synchronised")
+MB = 1 << 20
+PAGE = 4096
+
+
+def block(count: int, output: str = "a") -> Block:
+    t = struct.pack(f"<{count}q", *range(count))
+    return Block(output=output, type="t", severity="info", count=count, clock=CLOCK, t=t)
+
+
+def head() -> Block:
+    return block(1, "head")
+
+
+def gap(evicted: Evicted) -> Block:
+    return block(1, f"{evicted.first}-{evicted.last}")
+
+
+def long(folder: Path, commits: int = 1000) -> Journal:
+    """Write several segments, of many small blocks, so that their trees have many pages."""
+    journal = Journal(folder, 64 * MB, head, gap)
+    for serial in range(commits):
+        journal.commit([block(4000), *[block(1) for _ in range(40)]], serial)
+    return journal
+
+
+def lose(path: Path) -> None:
+    """Lose every page but the first two."""
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        for page in range(2, size // PAGE):
+            file.seek(page * PAGE)
+            file.write(bytes(PAGE))
+
+
+def firsts(reader: JournalReader) -> list[int]:
+    return [first for first, _, _ in reader.read(0, 1 << 30)]
+
+
+def test_a_lost_page_of_an_older_segment_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    long(tmp_path).close()
+    paths = segment.names(tmp_path)
+    lose(paths[1])
+    reader = JournalReader(tmp_path)
+    found = firsts(reader)
+    assert found[0] == 1
+    assert found[-1] == reader.last
+    assert not [n for n in found if segment.number(paths[1]) <= n < segment.number(paths[2])]
+    assert reader.damaged == [paths[1].name]
+    assert leave_out(tmp_path, paths[2].name) is None  # that one is sound
+    assert leave_out(tmp_path, paths[-1].name) is None  # its writer's
+    assert leave_out(tmp_path, "../../state") is None
+    assert leave_out(tmp_path, paths[1].name) == (segment.number(paths[1]), segment.number(paths[2]) - 1)
+    assert firsts(reader) == found
+    assert reader.damaged == []
+    reader.close()
+
+
+def test_what_went_with_a_damaged_segment_is_not_told_to_be_lost_again(tmp_path: Path) -> None:
+    journal = long(tmp_path)
+    paths = segment.names(tmp_path)
+    damaged = segment.number(paths[2]) - segment.number(paths[1])
+    lose(paths[1])
+    assert leave_out(tmp_path, paths[1].name) is not None
+    keep = sum(map(segment.taken, paths[3:])) + (200 << 10)
+    evicted = journal.trim(keep)
+    assert evicted is not None
+    assert (evicted.first, evicted.last) == (1, segment.number(paths[3]) - 1)
+    assert evicted.count == evicted.lost == evicted.last - damaged
+    journal.close()
+
+
+def test_a_page_lost_while_it_is_written_to_costs_what_was_in_that_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = long(tmp_path)
+    victim, following = segment.names(tmp_path)[-1], journal.next
+
+    def failing(self: Segment, *_: object) -> None:
+        self.close()
+        raise lmdb.CorruptedError("as a page that is none is found")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Segment, "append", failing)
+        with pytest.raises(JournalError):
+            journal.commit([block(1)], 500)
+    lose(victim)
+    journal.commit([block(1, "behind")], 500)
+    assert journal.damaged == [Damage(victim.name, segment.number(victim))]
+    assert (journal.serial, journal.next) == (500, following + 2)  # and a head
+    journal.close()
+    reader = JournalReader(tmp_path)
+    last = [decode_block(data).output for first, _, data in reader.read(following - 1)]
+    assert last == ["head", "behind"]
+    reader.close()
+
+
+def test_a_disk_that_cannot_be_read_now_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long(tmp_path, 3).close()
+
+    def failing(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", failing)
+        with pytest.raises(JournalError, match="Input/output error"):
+            Journal(tmp_path, 64 * MB)
+    again = Journal(tmp_path, 64 * MB)
+    assert again.damaged == []
+    again.close()
+
+
+def test_a_reader_keeps_few_of_many_segments_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "SEGMENT_BYTES", 1 << 16)
+    journal = long(tmp_path, 5 * MAX_OPEN)
+    following = journal.next
+    journal.close()
+    assert len(segment.names(tmp_path)) > 2 * MAX_OPEN
+    reader = JournalReader(tmp_path)
+    for _ in range(2):
+        found = reader.read(0, 1 << 30)
+        assert sum(count for _, count, _ in found) == following - 1
+        assert len(reader._open) == MAX_OPEN
+    reader.close()
+
+
+def test_what_else_lies_there_is_nobody_s_segment(tmp_path: Path) -> None:
+    long(tmp_path, 3).close()
+    (tmp_path / "._00000000000000000001.segment").write_bytes(b"as some systems leave it")
+    (tmp_path / "copy.segment").write_bytes(b"")
+    again = Journal(tmp_path, 64 * MB)
+    assert again.damaged == []
+    again.close()
+    reader = JournalReader(tmp_path)
+    assert (reader.first, reader.last) == (1, again.next - 1)
+    reader.close()
+
+
+# what goes, and what is told of it
+
+
+def test_events_whose_gap_could_not_be_told_do_not_go_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = long(tmp_path)
+    whole, real = journal.bytes, Segment.append
+
+    def refusing(self: Segment, *_: object) -> None:
+        self.close()
+        raise lmdb.DiskError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Segment, "append", refusing)
+        assert journal.trim(whole - MB) is None
+    assert Segment.append is real
+    assert journal.trim(64 * MB) is None  # there is room again
+    journal.commit([block(1)], 1000)
+    journal.close()
+    again = Journal(tmp_path, 64 * MB)
+    again.close()
+    reader = JournalReader(tmp_path)
+    assert reader.first == 1
+    reader.close()
+
+
+@pytest.mark.parametrize(("limit", "events"), [(MB, 60_000), (3 * MB, 200_000), (8 * MB, 600_000)])
+def test_a_commit_goes_in_where_the_limit_has_room_for_it_and_nothing_else(
+    tmp_path: Path, limit: int, events: int
+) -> None:
+    journal = Journal(tmp_path, limit, head, gap)
+    for _ in range(4):
+        journal.commit([block(4000) for _ in range(events // 4000)])
+        assert journal.bytes <= limit
+    journal.close()
+
+
+def test_without_a_word_of_the_relay_it_is_as_it_was_when_last_heard(tmp_path: Path) -> None:
+    journal = long(tmp_path)
+    known = journal.next - 1
+    journal.commit([block(1)], acked=lambda: known)
+    journal.limit = journal.bytes
+    assert journal.trim(journal.bytes - 1, lambda: known) is not None
+    journal.commit([block(1)])
+    journal.close()
+    again = Journal(tmp_path, 64 * MB, head, gap)
+    evicted = again.trim(again.bytes - 1)
+    assert evicted is not None
+    assert (evicted.acked, evicted.lost) == (known, 0)
+    again.close()
+
+
+def test_what_nobody_writes_to_any_more_is_told_before_it_goes(tmp_path: Path) -> None:
+    journal = long(tmp_path)
+    known = journal.next - 1
+    assert journal.trim(journal.bytes - 1, lambda: known) is not None
+    journal.commit([block(1)])
+    journal.close()
+    paths, told = segment.names(tmp_path), list[Evicted]()
+
+    def tell(evicted: Evicted) -> None:
+        assert segment.names(tmp_path) == paths  # all of it is there yet
+        told.append(evicted)
+
+    evict(tmp_path, segment.taken_below(tmp_path) - 1, None, tell)
+    assert [(each.first, each.lost) for each in told] == [(segment.number(paths[0]), 0)]
+    assert segment.names(tmp_path) == paths[1:]
+    evict(tmp_path / "none", 0, 0, tell)
+    assert len(told) == 1
+
+
+# recordings
+
+
+def rows(first: int) -> Rows:
+    base = (1 << ROW_BITS) + first
+    return Rows(
+        input="a", first=base, count=10, clock=CLOCK, t=bytes(80), shape=(3,), dtype="float32",
+        values=bytes(120), next={"a": base + 10},
+    )  # fmt: skip
+
+
+def test_a_damaged_recording_goes_on_in_a_new_segment(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, 64 * MB)
+    for first in range(0, 5000, 10):
+        recording.write([rows(first)])
+    recording.close()
+    lose(segment.names(tmp_path)[-1])
+    again = Recording(tmp_path, 64 * MB)
+    assert (len(again.damaged), again.next) == (1, {})
+    again.write([rows(5000)])
+    again.close()
+    reader = RecordingReader(tmp_path)
+    assert [each.first - (1 << ROW_BITS) for each in reader.between()] == [5000]
+    reader.close()
