@@ -24,6 +24,7 @@ ROWS_VERSION = 1
 MAX_BLOCK_ROWS = 1 << 16
 _MOST = 64 << 20  # bytes of a block that was sent
 _BYTE_STRING, _SHORT, _LONGEST = 2, 24, 27  # major type; what says that the size takes 1, and 8, more bytes
+_STATE = cbor2.dumps("state")
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,6 +80,11 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def end(self) -> int:
         """The number of the row behind the last."""
         return self.first + self.count
+
+
+def stateful(data: bytes) -> bool:
+    """Say whether a block may say what the steps remembered, without taking it apart; `False` is certain."""
+    return _STATE in data
 
 
 def decode_rows(data: bytes) -> Rows:

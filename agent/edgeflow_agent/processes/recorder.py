@@ -155,7 +155,7 @@ class Recorder:
             for name, recorded in self._inputs.items()
             for block in recorded.blocks(taken[name], known, self._digest)
         ]
-        self._stateless += sum(len(block.values) for block in blocks)
+        self._stateless += sum(len(block.values) + len(block.t) + len(block.key) for block in blocks)
         if blocks and self._whole and self._stateless >= STATE_BYTES and self._all(following):
             self._stateless = 0
             state = self._state()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,11 +19,12 @@ import msgspec
 from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import Damage, Journal, JournalError, JournalReader
 from edgeflow_agent.store.retention import Evicted
-from edgeflow_proto.rows import Rows, decode_rows, within
+from edgeflow_proto.rows import Rows, decode_rows, stateful, within
 from edgeflow_proto.timeline import Timeline
 
 log = logging.getLogger("edgeflow.recording")
 _READ_BYTES = 1 << 20
+LOOK_BACK = 16 << 20
 
 
 class Recording:
@@ -141,17 +142,22 @@ class RecordingReader:
         yield from blocks
 
     def state(self, before_ns: float) -> Rows | None:
-        """Return the newest block written before a moment that says what the steps remembered there."""
+        """Return the newest block written before a moment that says what the steps remembered there.
+
+        Where it is said at all it is said often, so no more than `LOOK_BACK` bytes are looked through.
+        """
+        looked = 0
         for first, last in reversed(self._spans(-math.inf, before_ns)):
-            told = [rows for rows in self._numbered(first, last) if rows.state]
+            told = self._numbered(first, last, stateful) if looked < LOOK_BACK else ()
             found = [rows for rows in told if self._written(rows) < before_ns]
             if found:
                 return found[-1]
+            looked += segment.taken(segment.named(self._path, first))
         return None
 
-    def _numbered(self, first: int, last: float) -> Iterator[Rows]:
-        """Yield the blocks whose first items are numbered from `first` to `last`."""
-        for number, rows in self._walk(first - 1):
+    def _numbered(self, first: int, last: float, wanted: Callable[[bytes], bool] = bool) -> Iterator[Rows]:
+        """Yield the blocks whose first items are numbered from `first` to `last`, those that are `wanted`."""
+        for number, rows in self._walk(first - 1, last, wanted):
             if number > last:
                 return
             yield rows
@@ -191,18 +197,24 @@ class RecordingReader:
                 low = number + rows.count
         return low - 1
 
-    def _walk(self, after: int) -> Iterator[tuple[int, Rows]]:
+    def _walk(
+        self, after: int, last: float = math.inf, wanted: Callable[[bytes], bool] = bool
+    ) -> Iterator[tuple[int, Rows]]:
         """Yield blocks with items numbered above `after`, each with the number of its first."""
         limit = 1  # a single block is often all that is looked for
-        while blocks := self._read(after, limit):
+        while after < last and (blocks := self._read(after, limit)):
             for first, count, data in blocks:
                 after = first + count - 1
-                try:
-                    yield first, self._dated(decode_rows(data))
-                except ValueError as error:
-                    self.damaged += 1
-                    log.warning("%s: block %d is left out: %s", self._path, first, error)
+                if wanted(data):
+                    yield from self._decoded(first, data)
             limit = _READ_BYTES
+
+    def _decoded(self, first: int, data: bytes) -> Iterator[tuple[int, Rows]]:
+        try:
+            yield first, self._dated(decode_rows(data))
+        except ValueError as error:
+            self.damaged += 1
+            log.warning("%s: block %d is left out: %s", self._path, first, error)
 
     def _read(self, after: int, limit: int) -> list[tuple[int, int, bytes]]:
         if self._broken:
