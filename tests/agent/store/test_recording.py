@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.journal import JournalError
+from edgeflow_agent.store.journal import JournalError, JournalReader
 from edgeflow_agent.store.recording import Recording, RecordingReader
 from edgeflow_proto.event import ROW_BITS, Clock
 from edgeflow_proto.rows import Course, Hole, Rows, within
@@ -152,13 +152,34 @@ def test_times_are_those_known_when_it_is_read(tmp_path: Path) -> None:
 def test_the_newest_state_before_a_moment_is_found(tmp_path: Path) -> None:
     recording = Recording(tmp_path, BYTES)
     for turn in range(100):
-        state = {"state": b"%d" % turn} if turn % 30 == 10 else {}
+        state = {"state": b"%d" % turn} if turn % 15 == 10 else {}
         recording.write([rows(turn * 4000, 4000, width=32, written_ns=turn * SECOND, **state)])
     recording.close()
     assert len(segment.names(tmp_path)) >= 4
     reader = RecordingReader(tmp_path)
     found = [reader.state(CLOCK.offset_ns + second * SECOND) for second in (5, 11, 40, 41, 1000)]
-    assert [each and each.state for each in found] == [None, b"10", b"10", b"40", b"70"]
+    assert [each and each.state for each in found] == [None, b"10", b"25", b"40", b"85"]
+    reader.close()
+
+
+def test_a_recording_without_states_is_not_read_to_its_end_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = Recording(tmp_path, 64 << 20)
+    for turn in range(100):
+        recording.write([rows(turn * 4000, 4000, width=32, written_ns=turn * SECOND)])
+    recording.close()
+    reader, read = RecordingReader(tmp_path), list[int]()
+    real = JournalReader.read
+
+    def counting(self: JournalReader, after: int, limit_bytes: int = 1) -> list[tuple[int, int, bytes]]:
+        found = real(self, after, limit_bytes)
+        read.append(sum(len(data) for _, _, data in found))
+        return found
+
+    monkeypatch.setattr(JournalReader, "read", counting)
+    assert next(reader.following(CLOCK.offset_ns + 90 * SECOND)).written_ns == 90 * SECOND
+    assert sum(read) < segment.taken_below(tmp_path) * 2 // 3
     reader.close()
 
 
