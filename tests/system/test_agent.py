@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -161,3 +162,29 @@ def test_a_device_whose_state_was_damaged_runs_what_it_ran(lone: Device) -> None
     lone.stop()
     lone.start()
     eventually(lambda: lone.pipeline("watch")["state"] == "running", "it is remembered again")
+
+
+WORN = """
+import runpy, sys
+from edgeflow_agent.processes import agentd, pipelines
+pipelines.WORN_ROWS, agentd.ALIVE_NS = 60, 10**9
+sys.argv = sys.argv[3:]
+runpy.run_module(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_rings_are_renewed_before_the_numbers_of_their_rows_come_again(lone: Device, tmp_path: Path) -> None:
+    script = tmp_path / "worn.py"
+    script.write_text(WORN)  # after sixty rows, and not half a million million
+    lone.prefix = [sys.executable, str(script)]
+    lone.start()
+    lone.deploy("watch", LONE.format(name="watch", where="cpu >= 0"))
+
+    def renewed() -> list[dict[str, Any]]:
+        gaps = lone.events("_agent", "edgeflow.gap")
+        return [gap for gap in gaps if gap["data"]["reason"] == "rings_renewed"]
+
+    eventually(lambda: len(renewed()) >= 2, "they are renewed again and again")
+    spans = [event["inputspan"] for event in lone.events("watch", "watch.all")]
+    assert len(spans) == len(set(spans)) > 100
+    assert len({int(span.partition(":")[2].partition("-")[0]) >> 40 for span in spans}) >= 2

@@ -12,7 +12,7 @@ from edgeflow_agent.core import shm
 from edgeflow_agent.core.clock import boottime_ns
 
 SLOTS = 128
-ENTRIES = 255  # per slot, besides its header
+ENTRIES = 2047  # per slot, besides its header: memory is taken only for those in use
 OVERFLOW = "counters_overflow_total"
 
 _ENTRY = 256  # room for two labels of 63 characters and a reason
@@ -70,7 +70,8 @@ class Slot:
 
     def clear(self) -> None:
         """Begin anew: no counters, no heartbeat. Called by whoever hands the slot out."""
-        self._bytes[:] = bytes(_SLOT)
+        used = (min(self._words[1], ENTRIES) + 1) * _ENTRY
+        self._bytes[:used] = bytes(used)
         self._names.clear()
 
     def beat(self) -> None:

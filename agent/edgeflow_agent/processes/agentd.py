@@ -32,7 +32,7 @@ from edgeflow_agent.processes.supervisor import Child, Death, Supervisor
 from edgeflow_agent.processes.systemd import Systemd
 from edgeflow_agent.processes.timekeeper import Timekeeper
 from edgeflow_agent.processes.watch import WatchedFolder
-from edgeflow_agent.store.state import Alive, State
+from edgeflow_agent.store.state import Alive, OfferRecord, State
 from edgeflow_agent.table import AGENTD_SLOT, TABLE
 from edgeflow_proto.event import AGENT
 
@@ -227,6 +227,8 @@ class Agent:
         if now - self._alive_at >= ALIVE_NS:
             self._alive_at = now
             self._live(clean=False)
+            for worn in self._pipelines.worn():
+                self._renew(worn)
 
     def _live(self, *, clean: bool) -> None:
         self._time.live()
@@ -388,11 +390,19 @@ class Agent:
         if running is not None and running.digest == record.digest:
             running.origin, self._pipelines.changed = origin, True
             return
+        self._tell("pipeline.deployed", "info", {"pipeline": name, "digest": record.digest, "origin": origin})
+        self._run(name, origin, record)
+
+    def _run(self, name: str, origin: str, record: OfferRecord) -> None:
         params = self._settings.params.get(name, {})
         pipeline = Pipeline(name, record.digest, origin, self._offers.folder(record.digest), params)
         pipeline.warnings = record.warnings
-        self._tell("pipeline.deployed", "info", {"pipeline": name, "digest": record.digest, "origin": origin})
         self._pipelines.start(pipeline, self._state.next_generation)
+
+    def _renew(self, worn: Pipeline) -> None:
+        """Run a pipeline on new rings, before the numbers of its rows come again."""
+        self._tell("gap", "warning", {"pipeline": worn.name, "reason": "rings_renewed"})
+        self._run(worn.name, worn.origin, OfferRecord(worn.digest, warnings=worn.warnings))
 
     def _statuses(self) -> tuple[messages.PipelineStatus, ...]:
         refusals = self._folder.refused

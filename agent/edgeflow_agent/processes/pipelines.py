@@ -12,7 +12,7 @@ import msgspec
 
 from edgeflow_agent.config import Settings
 from edgeflow_agent.core import messages, shm, snapshot, spawn
-from edgeflow_agent.core.board import SLOTS, Board
+from edgeflow_agent.core.board import SLOTS, Board, labelled
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.layout import MAX_RING_BYTES, RingSpec, know_keys
 from edgeflow_agent.core.logs import Keeping
@@ -22,10 +22,12 @@ from edgeflow_agent.processes.supervisor import SOON_NS, Child, Death, Superviso
 from edgeflow_agent.store.budget import Limits
 from edgeflow_agent.store.journal import durable_of
 from edgeflow_agent.table import TABLE
+from edgeflow_proto.event import ROW_BITS
 from edgeflow_proto.pipeline.graph import Graph
 
 log = logging.getLogger("edgeflow.agentd")
 FAILING_DEATHS = 3
+WORN_ROWS = 1 << (ROW_BITS - 1)  # half of those that a ring has numbers for: a year at 16 kHz
 FAILED_EXIT = 3  # of a worker that said why before
 
 Tell = Callable[[str, str, dict[str, Any]], None]  # name, severity, data
@@ -208,6 +210,22 @@ class Pipelines:
             if pipeline.child.process is not None:
                 self._leaving[name] = pipeline
         pipeline.close()
+
+    def worn(self) -> list[Pipeline]:
+        """Return the pipelines a ring of which will run out of numbers for its rows."""
+        return [pipeline for pipeline in self.by_name.values() if self._rows(pipeline) >= WORN_ROWS]
+
+    def _rows(self, pipeline: Pipeline) -> int:
+        """Return how many rows have come to the ring that has had most."""
+        if pipeline.slot < 0:
+            return 0
+        known = self._board.slot(pipeline.slot).read()
+        names = ("rows_total", "rows_lost_total")
+        rows = (
+            sum(known.get(labelled(name, input=ring.spec.input), 0) for name in names)
+            for ring in pipeline.rings
+        )
+        return max(rows, default=0)
 
     @property
     def used(self) -> set[str]:

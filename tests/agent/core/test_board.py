@@ -85,3 +85,10 @@ def test_a_histogram_counts_in_buckets_that_double(fd: int) -> None:
 
 def test_labels_are_escaped() -> None:
     assert labelled("a", b='x"y\\z\n', c="d") == 'a{b="x\\"y\\\\z\\n",c="d"}'
+
+
+def test_what_nobody_counts_takes_no_memory(fd: int) -> None:
+    slot = Board(fd).slot(SLOTS - 1)
+    slot.counter("a").add()
+    slot.clear()
+    assert os.fstat(fd).st_blocks * 512 <= 16 << 10
