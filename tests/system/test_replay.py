@@ -162,3 +162,55 @@ def test_around_events_the_stretches_are_run_and_what_is_unknown_is_not_held_aga
     assert 0 < found["rows"] < sent
     assert found["holes"] > 0
     assert found["journal"]["outputs"]["raised"]["same"] >= 1
+
+
+TWO = """
+edgeflow: 1
+name: pair
+inputs:
+  accel:
+    mqtt: plant/accel
+    decode: {json: {samples: data}}
+    fields: [x, n]
+    rate: 1 kHz
+    record: all
+  motor:
+    mqtt: plant/motor
+    decode: {json: {samples: data}}
+    fields: [x, n]
+    rate: 1 kHz
+    record: all
+steps:
+  window: {from: accel, window: {size: 64, hop: 64}}
+  features: {from: window, stats: [rms]}
+  both: {from: {row: features, beside: motor}, join: 1 s}
+  alarm: {from: both, threshold: {column: x.rms, above: 1.2, clear: 1}}
+outputs:
+  pair: {from: both, event: {type: pair.pair}}
+  raised: {from: alarm.raised, event: {type: pair.raised}}
+"""
+
+
+def test_two_inputs_of_which_each_has_its_own_ring_say_again_what_they_said(
+    mosquitto: Path, tmp_path: Path
+) -> None:
+    broker = Mosquitto(mosquitto, tmp_path / "broker").start()
+    device = Device(tmp_path, broker=broker.port).start()
+    device.deploy("pair", TWO)
+    sensors = [
+        sensor.start(broker.port, f"plant/{name}", tmp_path / f"{name}.npy", seconds=4)
+        for name in ("accel", "motor")
+    ]
+    sent = sum(map(sensor.report, sensors))
+    eventually(lambda: device.metric("edgeflow_recorded_rows_total") >= sent, "every row is recorded")
+    eventually(lambda: len(device.events("pair", "pair.pair")) >= 50, "what waits for time has come")
+    device.stop()
+    try:
+        code, found = replayed(device.store)
+    finally:
+        broker.stop()
+    outputs = found["journal"]["outputs"]
+    assert (code, found["journal"]["differences"], found["journal"]["open"]) == (0, [], 0)
+    assert (found["rows"], found["restarts"], found["holes"]) == (sent, 0, 0)
+    assert outputs["pair"]["same"] >= 50
+    assert outputs["raised"]["same"] >= 1

@@ -33,6 +33,21 @@ inputs: {a: {mqtt: a, fields: [y, x], rate: 10 Hz}}
 steps: {w: {from: a, window: 4 rows}, s: {from: w, stats: [max]}}
 outputs: {seen: {from: s, event: seen}}
 """
+TWO = """
+edgeflow: 1
+name: p
+inputs: {a: {mqtt: a, fields: [x, y], rate: 1 Hz}, b: {mqtt: b, fields: [x, y], rate: 1 Hz}}
+steps:
+  w: {from: a, window: 4 rows}
+  s: {from: w, stats: [max]}
+  v: {from: b, window: 4 rows}
+  t: {from: v, stats: [max]}
+  both: {from: {one: a, other: b}, join: 3 s}
+outputs:
+  of_a: {from: s, event: of.a}
+  of_b: {from: t, event: of.b}
+  joined: {from: both, event: joined}
+"""
 
 
 def rows(
@@ -96,6 +111,71 @@ def test_behind_a_gap_or_a_hole_windows_begin_anew() -> None:
     assert replay.ran.reach(f"a:{BASE + 5}-{BASE + 8}")
     assert not replay.ran.reach(f"a:{BASE + 5}-{BASE + 6}")
     assert not replay.ran.reach(f"b:{BASE}-{BASE}")
+
+
+def commit(first: int, count: int, *, rings: tuple[int, int] = (1, 2), **changes: Any) -> list[Rows]:
+    """Return rows of two inputs, each from a ring of its own, as they are written together."""
+    following = {name: (ring << ROW_BITS) + first + count for name, ring in zip("ab", rings, strict=True)}
+    return [
+        rows(first, [float(first + i) for i in range(count)], None, ring, input=name, next=following,
+             **(changes if name == "b" else {}))
+        for name, ring in zip("ab", rings, strict=True)
+    ]  # fmt: skip
+
+
+def counts(events: list[Event]) -> dict[str, int]:
+    return {name: sum(event.output == name for event in events) for name in ("of_a", "of_b", "joined")}
+
+
+def test_each_input_has_rings_of_its_own() -> None:
+    replay = Replay([player(TWO)], "d")
+    events = run(replay, *(block for first in range(0, 20, 2) for block in commit(first, 2)))
+    assert counts(events) == {"of_a": 5, "of_b": 5, "joined": 20}
+    assert (replay.restarts, replay.holes, replay.rows) == (0, 0, 40)
+    assert replay.known.holds(f"a:{BASE}-{BASE + 15} b:{2 * BASE}-{2 * BASE + 15}")
+
+
+def test_a_restart_is_one_whatever_the_inputs_and_all_of_them_begin_anew() -> None:
+    replay = Replay([player(TWO)], "d")
+    later = commit(2, 6, rings=(3, 4))
+    events = run(replay, *commit(0, 6), *commit(0, 2, rings=(3, 4)), *later)
+    assert counts(events) == {"of_a": 3, "of_b": 3, "joined": 14}
+    assert (replay.restarts, replay.holes) == (1, 0)
+    assert not replay.known.holds(f"b:{4 * BASE}-{4 * BASE + 3}")
+    slow = Replay([player(TWO)], "d")  # nothing came of one input for a while
+    run(slow, *commit(0, 6), commit(0, 2, rings=(3, 4))[0], later[0], later[1])
+    assert (slow.restarts, slow.holes) == (1, 0)
+
+
+def test_a_hole_of_one_input_leaves_the_windows_of_the_other() -> None:
+    replay = Replay([player(TWO)], "d")
+    events = run(replay, *commit(0, 2), commit(2, 2)[0], *commit(4, 4))
+    assert counts(events) | {"joined": 0} == {"of_a": 2, "of_b": 1, "joined": 0}
+    assert (replay.restarts, replay.holes) == (0, 1)
+    late = Replay([player(TWO)], "d")
+    run(late, *commit(0, 2)[:1], *commit(2, 2))
+    assert not late.known.holds(f"a:{BASE + 2}-{BASE + 3}")  # of the other, two rows are missing before
+
+
+def test_from_a_moment_on_both_inputs_go_on_where_the_state_was_told() -> None:
+    first = player(TWO)
+    run(Replay([first], "d"), *commit(0, 6))
+    told = commit(0, 6, state=first.engine.runtime.state())[1]
+    replay = Replay([player(TWO)], "d", since_ns=8 * SECOND)
+    events = run(replay, told, *commit(6, 2), *commit(8, 4))
+    assert [said([each]) for each in events if each.output == "of_b"] == [
+        [("of_b", None, 7)], [("of_b", None, 11)],
+    ]  # fmt: skip
+    assert (replay.restarts, replay.holes, replay.rows) == (0, 0, 12)
+    assert replay.known.holds(f"a:{BASE + 6}-{BASE + 7} b:{2 * BASE + 6}-{2 * BASE + 7}")
+
+
+def test_what_waits_for_time_is_known_once_time_has_passed() -> None:
+    replay = Replay([player(TWO)], "d")
+    events = run(replay, *commit(0, 2), *commit(2, 2))
+    assert counts(events)["joined"] == 4  # the last are brought about by time alone
+    assert replay.known.holds(f"a:{BASE}-{BASE + 1}")
+    assert not replay.known.holds(f"a:{BASE + 2}-{BASE + 2}")
 
 
 def test_what_the_steps_remembered_is_taken_up_where_it_is_told() -> None:

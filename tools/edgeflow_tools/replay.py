@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
@@ -145,8 +146,11 @@ class Replay:
         self._digest = digest
         self._since = since_ns
         self._course = Course()
-        self._generation = -1
-        self._certain = False
+        self._generations: dict[str, int] = {}  # of the rings, by input: each has its own
+        self._seen: set[str] = set()  # inputs that rows have come of, since the agent was started
+        self._certain = True
+        self._unsettled: deque[Rows] = deque()  # what comes of them may wait for time to pass
+        self._waits = any(player.engine.runtime.plan.ticks for player in players)
         self.ran, self.known = (
             Stretches(),
             Stretches(),
@@ -160,12 +164,16 @@ class Replay:
         Raises Failure and StepStoppedError.
         """
         pace = Pace() if paced else None
+        end = 0
         for (boot, written), group in groupby(blocks, key=lambda rows: (rows.clock.boot_id, rows.written_ns)):
             commit = [rows for rows in group if self._mine(rows)]
             if commit and pace is not None:
                 pace.wait(boot, written)
             if commit:
+                end = written
                 yield self._commit(commit)
+        if self.rows:
+            yield self._end(end)
 
     def _mine(self, rows: Rows) -> bool:
         mine = rows.digest == self._digest
@@ -173,10 +181,9 @@ class Replay:
         return mine
 
     def _commit(self, commit: Sequence[Rows]) -> list[list[Event]]:
-        times = [
-            int.from_bytes(rows.t[:8], "little", signed=True) for rows in commit if rows.domain == "arrival"
-        ]
-        made = [player.tick(min(times) - SLACK_NS) if times else [] for player in self._players]
+        times = [_time(rows, 0) for rows in commit if rows.domain == "arrival"]
+        come = min(times) - SLACK_NS if times else -1
+        made = [player.tick(come) if times else [] for player in self._players]
         for rows in commit:
             if self._warm(rows):
                 continue
@@ -184,34 +191,58 @@ class Replay:
             for place, player in enumerate(self._players):
                 made[place] += player.push(rows)
             self._behind(rows)
+        self._settle(come)
+        return self._numbered(made)
+
+    def _end(self, written_ns: int) -> list[list[Event]]:
+        """Let time pass up to when the last rows were written: the device had run all before."""
+        return self._numbered([player.tick(written_ns) for player in self._players])
+
+    def _numbered(self, made: list[list[Event]]) -> list[list[Event]]:
         return [[*player.engine.numbered(events)] for player, events in zip(self._players, made, strict=True)]
+
+    def _settle(self, come: int) -> None:
+        """Time has come to a moment: what rows before it bring about has been brought about."""
+        while self._unsettled and _time(self._unsettled[0], -1) < come:
+            self.known.add(self._unsettled.popleft())
 
     def _warm(self, rows: Rows) -> bool:
         """Take up the state that a recording which is read from a moment on begins with."""
-        if self._generation >= 0 or not rows.state or self._since is None or not self._before_since(rows):
+        if self._generations or not rows.state or not self._before_since(rows):
             return False
-        self._generation = rows.generation
-        self._course.begin(rows.next)
+        self._generations = _generations(rows)
+        self._seen = {*rows.next}
         self._take_up(rows)
         return True
 
     def _before_since(self, rows: Rows) -> bool:
         return self._since is not None and rows.written_ns + rows.clock.offset_ns < self._since
 
+    def _restarted(self, rows: Rows) -> bool:
+        """Say whether the agent was started anew before rows: then every input has another ring."""
+        known = self._generations
+        return any(known.get(name, now) != now for name, now in _generations(rows).items())
+
     def _before(self, rows: Rows) -> None:
         """Tell the players what is missing before rows."""
-        hole = self._course.take(rows)
-        if rows.generation != self._generation:
-            self._certain = self._generation < 0 and rows.first & _ROW == 0
-            self.restarts += self._generation >= 0
-            self._generation = rows.generation
-            for player in self._players:
-                player.gap(player.engine.graph.inputs)
-        elif hole is not None:
-            self.holes += 1
+        if self._restarted(rows):
+            self.restarts += 1
+            self._course, self._generations, self._seen = Course(), {}, set()
+            self._miss(None)
+        elif rows.input not in self._seen and rows.first & _ROW:
             self._certain = False
-            for player in self._players:
-                player.gap([rows.input])
+        self._generations |= _generations(rows)
+        self._seen.add(rows.input)
+        if self._course.take(rows) is not None:
+            self.holes += 1
+            self._miss([rows.input])
+
+    def _miss(self, names: Iterable[str] | None) -> None:
+        """Rows are missing of some inputs, or of all: what the steps remembered then is not known."""
+        self._certain = False
+        self._unsettled.clear()
+        for player in self._players:
+            player.gap(player.engine.graph.inputs if names is None else names)
 
     def _behind(self, rows: Rows) -> None:
         """Note that rows were run."""
@@ -219,9 +250,16 @@ class Replay:
         if not self._before_since(rows):
             self.ran.add(rows)
             if self._certain:
-                self.known.add(rows)
+                self._know(rows)
         if rows.state and not self._certain:
             self._take_up(rows)
+
+    def _know(self, rows: Rows) -> None:
+        """Rows were run with what the steps remembered known; what waits for time is settled by that."""
+        if self._waits and rows.domain == "arrival":
+            self._unsettled.append(rows)
+        else:
+            self.known.add(rows)
 
     def _take_up(self, rows: Rows) -> None:
         for player in self._players:
@@ -229,4 +267,15 @@ class Replay:
                 player.restore(rows.state)
             except ValueError as error:
                 raise Failure(f"what the steps remembered cannot be taken up: {error}") from None
+        self._course.begin(rows.next)
         self._certain = True
+
+
+def _generations(rows: Rows) -> dict[str, int]:
+    """Return the generations of the rings when rows were written, of every input that is recorded."""
+    return {name: number >> ROW_BITS for name, number in {**rows.next, rows.input: rows.first}.items()}
+
+
+def _time(rows: Rows, place: int) -> int:
+    """Return the time of the first row, place 0, or the last, -1."""
+    return int(np.frombuffer(rows.t, "<i8")[place])
