@@ -31,7 +31,7 @@ def compared(
         comparison.before(one)
     for other in after:
         comparison.after(other)
-    found = comparison.differences()
+    found = [each.difference for each in comparison.settled()]
     return comparison.same.total(), [": ".join([each.kind, *each.what]) for each in found]
 
 
@@ -77,3 +77,18 @@ def test_events_near_each_other_are_pairs_once_equal_times_are() -> None:
     assert compared([event(1), event(5)], [event(2.5), event(4.9)], 1) == (
         0, ["lost", "gained", "changed: it is -0.100 s away"],
     )  # fmt: skip
+
+
+def test_what_is_old_is_settled_once_and_what_may_find_its_equal_waits() -> None:
+    comparison = Comparison(Tolerance(), SECOND, spans=True)
+    comparison.before(event(1))
+    comparison.before(event(2), sure=False)
+    comparison.age = 7
+    comparison.before(event(3))
+    comparison.after(event(2.5))
+    (first, second) = comparison.settled(6)
+    assert (first.difference.kind, first.sure, first.age) == ("lost", True, 0)
+    assert (second.difference.kind, second.sure, second.age) == ("changed", False, 7)
+    comparison.after(event(3))
+    assert comparison.settled() == []
+    assert comparison.same == {"raised": 1}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+import math
+from collections import Counter, deque
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -58,43 +59,62 @@ class Difference(msgspec.Struct, frozen=True):
         assert found is not None
         return found
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """What differences are told in the order of."""
+        return self.event.time, self.event.output, self.event.subject
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A difference; whether both sides were sure of it, and how old its youngest event is."""
+
+    difference: Difference
+    sure: bool
+    age: int
+
+
+class _Waiting(NamedTuple):
+    event: Said
+    sure: bool
+    age: int
+
+
+_Left = dict[_Source, dict[int, deque[_Waiting]]]  # by source and time
+
 
 class Comparison:
     """Takes the events of both runs, in any order, and keeps those that have no equal on the other side yet.
 
-    Two are a pair when output, subject and time agree; at the end, one that is left and one of the other side
-    at most `near` ns away are a pair too, the earliest first. With `spans` they must be of the same rows.
+    Two are a pair when output, subject and time agree; when it is settled, one that is left and one of the
+    other side at most `near` ns away are a pair too, the earliest first. With `spans` they must be of the
+    same rows. `age` is that of the events to come: who raises it can settle the older ones, and need not keep
+    them.
     """
 
     def __init__(self, tolerance: Tolerance, near: int = 0, *, spans: bool) -> None:
         self._tolerance, self._near, self._spans = tolerance, near, spans
-        self._left: tuple[dict[tuple[_Source, int], deque[Said]], ...] = (
-            defaultdict(deque),
-            defaultdict(deque),
-        )
-        self._changed: list[Difference] = []
+        self._left: tuple[_Left, _Left] = ({}, {})
+        self._changed: list[Found] = []
         self.same: Counter[str] = Counter()  # pairs without a difference, by output
+        self.age = 0
 
-    def before(self, event: Said) -> None:
+    def before(self, event: Said, *, sure: bool = True) -> None:
         """Take an event of the first run."""
-        self._take(event, 0)
+        self._take(_Waiting(event, sure, self.age), 0)
 
-    def after(self, event: Said) -> None:
+    def after(self, event: Said, *, sure: bool = True) -> None:
         """Take an event of the second run."""
-        self._take(event, 1)
+        self._take(_Waiting(event, sure, self.age), 1)
 
-    def _take(self, event: Said, side: int) -> None:
-        place, other = (event.source, event.when), self._left[1 - side]
-        waiting = other.get(place)
-        if not waiting:
-            self._left[side][place].append(event)
-            return
-        found = waiting.popleft()
-        if not waiting:
-            del other[place]
-        self._pair(*((event, found) if side == 0 else (found, event)))
+    def _take(self, one: _Waiting, side: int) -> None:
+        source, when = one.event.source, one.event.when
+        if when in self._left[1 - side].get(source, ()):
+            self._pair(one, _taken(self._left[1 - side], source, when), side)
+        else:
+            self._left[side].setdefault(source, {}).setdefault(when, deque()).append(one)
 
-    def _pair(self, before: Said, after: Said) -> None:
+    def _pair(self, one: _Waiting, other: _Waiting, side: int) -> None:
+        before, after = (one.event, other.event) if side == 0 else (other.event, one.event)
         what = [*mappings_differ(before.data, after.data, self._tolerance)]
         if before.severity != after.severity:
             what.append(f"severity is {after.severity}, expected {before.severity}")
@@ -103,47 +123,52 @@ class Comparison:
         if before.when != after.when:
             what.append(f"it is {(after.when - before.when) / 1e9:+.3f} s away")
         if what:
-            self._changed.append(Difference("changed", before, after, tuple(what)))
+            difference = Difference("changed", before, after, tuple(what))
+            self._changed.append(Found(difference, one.sure and other.sure, max(one.age, other.age)))
         else:
             self.same[before.output] += 1
 
-    def differences(self) -> list[Difference]:
-        """Return all there are, in the order of time; no events may come behind this."""
-        self._pair_near()
-        found = self._changed
-        for kind, left in zip(("lost", "gained"), self._left, strict=True):
-            events = [event for waiting in left.values() for event in waiting]
-            found += [_alone(kind, event) for event in events]
-        return sorted(found, key=lambda each: (each.event.time, each.event.output, each.event.subject))
+    def settled(self, age: float = math.inf) -> list[Found]:
+        """Return, once each, the differences of events up to that age: nothing is to come that is near them.
 
-    def _pair_near(self) -> None:
-        befores, afters = (_by_source(left) for left in self._left)
-        for source in befores.keys() & afters.keys() if self._near else ():
-            for before, after in _nearest(befores[source], afters[source], self._near):
-                for event, left in zip((before, after), self._left, strict=True):
-                    left[source, event.when].remove(event)
-                self._pair(before, after)
+        They are in the order of time.
+        """
+        alone = [found for side in (0, 1) for source in [*self._left[side]]
+                 for found in self._settle(source, side, age)]  # fmt: skip
+        changed, self._changed = self._changed, []
+        return sorted([*alone, *changed], key=lambda each: each.difference.place)
+
+    def _settle(self, source: _Source, side: int, age: float) -> Iterator[Found]:
+        mine, theirs = self._left[side], self._left[1 - side]
+        old = sorted(each.event.when for one in mine[source].values() for each in one if each.age <= age)
+        others = sorted(each.event.when for one in theirs.get(source, {}).values() for each in one)
+        for when, other in _nearest(old, others, self._near):
+            one = _taken(mine, source, when)
+            if other is None:
+                yield Found(_alone(side, one.event), one.sure, one.age)
+            else:
+                self._pair(one, _taken(theirs, source, other), side)
 
 
-def _alone(kind: str, event: Said) -> Difference:
-    return Difference("lost", event, None) if kind == "lost" else Difference("gained", None, event)
-
-
-def _by_source(left: dict[tuple[_Source, int], deque[Said]]) -> dict[_Source, deque[Said]]:
-    """Return what is left by source, in the order of time."""
-    found: dict[_Source, deque[Said]] = defaultdict(deque)
-    for place in sorted(left, key=lambda place: place[1]):
-        found[place[0]] += left[place]
+def _taken(left: _Left, source: _Source, when: int) -> _Waiting:
+    """Take out what waits of a source and time the longest."""
+    waiting = left[source][when]
+    found = waiting.popleft()
+    if not waiting:
+        del left[source][when]
+    if not left[source]:
+        del left[source]
     return found
 
 
-def _nearest(befores: deque[Said], afters: deque[Said], near: int) -> Iterator[tuple[Said, Said]]:
-    """Yield pairs that are near each other, walking along both in the order of time."""
-    while befores and afters:
-        apart = afters[0].when - befores[0].when
-        if abs(apart) <= near:
-            yield befores.popleft(), afters.popleft()
-        elif apart > 0:
-            befores.popleft()
-        else:
-            afters.popleft()
+def _alone(side: int, event: Said) -> Difference:
+    return Difference("gained", None, event) if side else Difference("lost", event, None)
+
+
+def _nearest(mine: list[int], theirs: list[int], near: int) -> Iterator[tuple[int, int | None]]:
+    """Yield each time with the earliest of the others that is near it, walking along both in their order."""
+    others = deque(theirs)
+    for when in mine:
+        while others and others[0] < when - near:
+            others.popleft()
+        yield when, others.popleft() if near and others and others[0] <= when + near else None

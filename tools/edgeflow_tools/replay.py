@@ -92,6 +92,11 @@ def _values(rows: Rows, node: InputNode) -> np.ndarray[tuple[int, ...], np.dtype
     return values.astype(intake.dtype, copy=False)
 
 
+def rows_of(span: str) -> dict[str, tuple[int, int]]:
+    """Return the first and the last row of each input in a span, as events tell it."""
+    return {match[1]: (int(match[2]), int(match[3])) for match in _SPAN.finditer(span)}
+
+
 class Stretches:
     """Rows by input, as stretches without a hole."""
 
@@ -108,13 +113,13 @@ class Stretches:
 
     def holds(self, span: str) -> bool:
         """Say whether all rows of a span, as events tell it, are within one stretch each."""
-        found = [(match[1], int(match[2]), int(match[3])) for match in _SPAN.finditer(span)]
-        return bool(found) and all(self._within(*each) for each in found)
+        found = rows_of(span)
+        return bool(found) and all(self._within(name, *ends) for name, ends in found.items())
 
     def reach(self, span: str) -> bool:
         """Say whether the last row of each input in a span is here."""
-        found = [(match[1], int(match[3])) for match in _SPAN.finditer(span)]
-        return bool(found) and all(self._within(name, last, last) for name, last in found)
+        found = rows_of(span)
+        return bool(found) and all(self._within(name, last, last) for name, (_, last) in found.items())
 
     def _within(self, name: str, first: int, last: int) -> bool:
         stretches = self._stretches.get(name, [])
@@ -142,7 +147,7 @@ class Replay:
 
     def __init__(self, players: Sequence[Player], digest: str, since_ns: int | None = None) -> None:
         """`digest` names the pipeline whose rows are run; those before `since_ns` only lead up."""
-        self._players = players
+        self.players = players
         self._digest = digest
         self._since = since_ns
         self._course = Course()
@@ -155,6 +160,9 @@ class Replay:
             Stretches(),
             Stretches(),
         )  # rows; and those with what the steps remembered known
+        self.following: dict[str, int] = {}  # the numbers of the rows to come, by input
+        self.age = 0  # ns that passed on the device while what was run was written
+        self._written = ("", 0)  # boot, and when the newest rows were
         self.other = 0  # rows that another pipeline of the name ran
         self.holes = self.restarts = self.rows = 0
 
@@ -164,16 +172,20 @@ class Replay:
         Raises Failure and StepStoppedError.
         """
         pace = Pace() if paced else None
-        end = 0
         for (boot, written), group in groupby(blocks, key=lambda rows: (rows.clock.boot_id, rows.written_ns)):
             commit = [rows for rows in group if self._mine(rows)]
             if commit and pace is not None:
                 pace.wait(boot, written)
             if commit:
-                end = written
+                self._pass(boot, written)
                 yield self._commit(commit)
         if self.rows:
-            yield self._end(end)
+            yield self._end()
+
+    def _pass(self, boot: str, written_ns: int) -> None:
+        """Note when rows were written; between two boots no time is known to have passed."""
+        before, self._written = self._written, (boot, written_ns)
+        self.age += max(0, written_ns - before[1]) if boot == before[0] else 0
 
     def _mine(self, rows: Rows) -> bool:
         mine = rows.digest == self._digest
@@ -183,23 +195,23 @@ class Replay:
     def _commit(self, commit: Sequence[Rows]) -> list[list[Event]]:
         times = [_time(rows, 0) for rows in commit if rows.domain == "arrival"]
         come = min(times) - SLACK_NS if times else -1
-        made = [player.tick(come) if times else [] for player in self._players]
+        made = [player.tick(come) if times else [] for player in self.players]
         for rows in commit:
-            if self._warm(rows):
-                continue
-            self._before(rows)
-            for place, player in enumerate(self._players):
-                made[place] += player.push(rows)
-            self._behind(rows)
+            if not self._warm(rows):
+                self._before(rows)
+                for place, player in enumerate(self.players):
+                    made[place] += player.push(rows)
+                self._behind(rows)
+            self.following |= rows.next or {rows.input: rows.end}
         self._settle(come)
         return self._numbered(made)
 
-    def _end(self, written_ns: int) -> list[list[Event]]:
+    def _end(self) -> list[list[Event]]:
         """Let time pass up to when the last rows were written: the device had run all before."""
-        return self._numbered([player.tick(written_ns) for player in self._players])
+        return self._numbered([player.tick(self._written[1]) for player in self.players])
 
     def _numbered(self, made: list[list[Event]]) -> list[list[Event]]:
-        return [[*player.engine.numbered(events)] for player, events in zip(self._players, made, strict=True)]
+        return [[*player.engine.numbered(events)] for player, events in zip(self.players, made, strict=True)]
 
     def _settle(self, come: int) -> None:
         """Time has come to a moment: what rows before it bring about has been brought about."""
@@ -241,7 +253,7 @@ class Replay:
         """Rows are missing of some inputs, or of all: what the steps remembered then is not known."""
         self._certain = False
         self._unsettled.clear()
-        for player in self._players:
+        for player in self.players:
             player.gap(player.engine.graph.inputs if names is None else names)
 
     def _behind(self, rows: Rows) -> None:
@@ -262,7 +274,7 @@ class Replay:
             self.known.add(rows)
 
     def _take_up(self, rows: Rows) -> None:
-        for player in self._players:
+        for player in self.players:
             try:
                 player.restore(rows.state)
             except ValueError as error:

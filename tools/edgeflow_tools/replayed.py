@@ -2,107 +2,192 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from edgeflow_proto.event import Event
+from edgeflow_proto.event import ROW_BITS, Event
 from edgeflow_tools import tables
 from edgeflow_tools.cases import Tolerance
-from edgeflow_tools.compare import Comparison, Difference, Said, said
+from edgeflow_tools.compare import Comparison, Difference, Found, Said, said
 from edgeflow_tools.engine import Engine
-from edgeflow_tools.replay import Replay
+from edgeflow_tools.journalled import Journalled, passed
+from edgeflow_tools.replay import Replay, rows_of
 from edgeflow_tools.terminal import counted
 
 SHOWN = 20  # differences that people are shown
+MOST = 10_000  # differences that are kept
+KEEP_NS = 60 * 10**9  # of the device's time, that an event waits for its equal
+DOUBT_NS = (
+    5 * 10**9
+)  # how much later than a hole in a journal an event may have been decided on that is in it
 
 
-class Against(msgspec.Struct, frozen=True):
-    """One comparison. `open` counts events that differ where there is nothing to hold them against."""
+class Against:
+    """One comparison. `open` counts events that differ where there is nothing to hold them against.
 
-    same: dict[str, int]
-    differences: list[Difference]
-    open: int
+    Of the differences the first `MOST` are kept; all are counted.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self.differences: list[Difference] = []
+        self.open = 0
+
+    def tell(self, difference: Difference) -> None:
+        """Add one."""
+        self._counts[difference.event.output][difference.kind] += 1
+        if len(self.differences) < MOST:
+            self.differences.append(difference)
+
+    def same(self, counts: Mapping[str, int]) -> None:
+        """Say how many events were the same, by output."""
+        for output, count in counts.items():
+            self._counts[output]["same"] = count
 
     @property
     def counts(self) -> dict[str, Counter[str]]:
         """How many events are the same, changed, gained and lost, by output."""
-        found = {output: Counter(same=count) for output, count in self.same.items()}
-        for difference in self.differences:
-            found.setdefault(difference.event.output, Counter())[difference.kind] += 1
-        return dict(sorted(found.items()))
+        return dict(sorted(self._counts.items()))
+
+    @property
+    def untold(self) -> int:
+        """How many differences there are besides those that are kept."""
+        found = sum(counts.total() - counts["same"] for counts in self._counts.values())
+        return found - len(self.differences)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        told = {"outputs": self.counts, "open": self.open, "differences": self.differences}
+        told = {
+            "outputs": self.counts,
+            "open": self.open,
+            "differences": self.differences,
+            "untold": self.untold,
+        }
         found: dict[str, Any] = msgspec.to_builtins(told)
         return found
 
 
-class Journal:
+class _Side:
+    """A comparison of what is made of a recording, of which no more is kept than may yet find its equal."""
+
+    def __init__(self, replay: Replay, comparison: Comparison, keep_ns: int) -> None:
+        self._replay, self._comparison = replay, comparison
+        self._keep, self._looked = keep_ns, 0
+        self._against = Against()
+
+    def _turn(self) -> None:
+        """Judge what is old enough, once in a while."""
+        age = self._comparison.age = self._replay.age
+        if age - self._looked >= self._keep:
+            self._looked = age
+            self._judge(age - self._keep)
+
+    def _judge(self, age: float) -> None:
+        for found in self._comparison.settled(age):
+            if not self._bears(found.difference.event):
+                continue
+            if self._certain(found):
+                self._against.tell(found.difference)
+            else:
+                self._against.open += 1
+
+    def _bears(self, event: Said) -> bool:
+        """Whether an event is one of the rows that were run: what only time brings about is of none."""
+        return self._replay.ran.reach(event.span)
+
+    def _certain(self, found: Found) -> bool:
+        raise NotImplementedError
+
+    def against(self) -> Against:
+        """Return the outcome; nothing may come behind this."""
+        self._judge(math.inf)
+        self._against.same(self._comparison.same)
+        return self._against
+
+
+class Journal(_Side):
     """What a pipeline said, held against what it says of the same rows again.
 
-    Rows may be on disk before what was said of them is: behind the newest event nothing counts as gained.
+    Where the journal has lost events, and behind the newest of each run of the agent (rows may be on disk
+    before what was said of them is), nothing counts as gained.
     """
 
-    def __init__(self, replay: Replay, events: Iterable[dict[str, Any]], tolerance: Tolerance) -> None:
-        self._replay = replay
-        self._events = (event for event in events if not event["type"].startswith("edgeflow."))
-        self._comparison = Comparison(tolerance, spans=True)
-        self._newest: dict[str, int] = {}  # time of an event, by boot
+    def __init__(
+        self, replay: Replay, told: Journalled, tolerance: Tolerance, dropped: Mapping[str, int] | None = None
+    ) -> None:
+        """`dropped` says up to when, ns since its boot, a disk that refused cost events, by boot."""
+        super().__init__(replay, Comparison(tolerance, spans=True), KEEP_NS)
+        self._told, self._dropped = told, dropped or {}
+        self._doubtful = -1  # up to which age events may be missing from the journal
+        self._newest: dict[int, int] = {}  # age of the journal's newest event, by generation of its rings
 
     def again(self, events: Sequence[Event]) -> None:
-        """Take what it says, and about as much of what it said."""
-        for event in _counted(events, self._replay):
-            self._comparison.after(event)
-            self._before(next(self._events, None))
+        """Take what it says, and what it said of the rows up to there."""
+        self._turn()
+        missing, holes = self._told.missing, self._told.holes
+        self._take(self._told.upto(self._replay.following))
+        if missing or self._told.missing or self._told.holes > holes:
+            self._doubtful = self._replay.age + DOUBT_NS
+        for event in events:
+            sure = self._replay.age > self._doubtful and not self._lost(event)
+            found = said(event.to_json())
+            if self._bears(found):
+                self._comparison.after(found, sure=sure)
 
-    def _before(self, event: dict[str, Any] | None) -> None:
-        if event is not None:
+    def _lost(self, event: Event) -> bool:
+        """Whether an event may be one that a disk that refused cost."""
+        upto = self._dropped.get(event.clock.boot_id, -1)
+        return upto >= (0 if event.clock.quality == "payload" else event.t)
+
+    def _take(self, events: Iterable[dict[str, Any]]) -> None:
+        """Take what it said, but for what is of rows that were passed by: those come no more."""
+        for event in events:
             found = said(event)
-            self._newest[found.boot] = max(self._newest.get(found.boot, 0), found.when)
-            self._comparison.before(found)
+            self._newest[_generation(found)] = self._replay.age
+            if self._bears(found) or not passed(found.span, self._replay.following):
+                self._comparison.before(found)
+
+    def _certain(self, found: Found) -> bool:
+        event, gained = found.difference.event, found.difference.kind == "gained"
+        if gained and (not found.sure or found.age >= self._newest.get(_generation(event), 0)):
+            return False
+        return self._replay.known.holds(event.span)
 
     def against(self) -> Against:
         """Return the outcome; what lies outside of the rows that were run does not count."""
-        for event in self._events:
-            self._before(event)
-        found = [d for d in self._comparison.differences() if self._replay.ran.reach(d.event.span)]
-        known = [d for d in found if self._replay.known.holds(d.event.span) and not self._ahead(d)]
-        return Against(self._comparison.same, known, len(found) - len(known))
-
-    def _ahead(self, difference: Difference) -> bool:
-        event = difference.event
-        return difference.kind == "gained" and event.when > self._newest.get(event.boot, 0)
+        self._take(self._told.rest())
+        return super().against()
 
 
-class Candidate:
+def _generation(event: Said) -> int:
+    """Return the newest generation of the rings whose rows are behind an event."""
+    return max((last >> ROW_BITS for _, last in rows_of(event.span).values()), default=0)
+
+
+class Candidate(_Side):
     """What a candidate says, held against what the pipeline itself says of the same rows."""
 
     def __init__(self, replay: Replay, tolerance: Tolerance, near: int) -> None:
-        self._replay = replay
-        self._comparison = Comparison(tolerance, near, spans=False)
+        super().__init__(replay, Comparison(tolerance, near, spans=False), KEEP_NS + 2 * near)
 
     def take(self, own: Sequence[Event], other: Sequence[Event]) -> None:
-        """Take what both say."""
-        for event in _counted(own, self._replay):
-            self._comparison.before(event)
-        for event in _counted(other, self._replay):
-            self._comparison.after(event)
+        """Take what both say, but for what is of rows that only led up to where the replay begins."""
+        self._turn()
+        for events, give in ((own, self._comparison.before), (other, self._comparison.after)):
+            for event in events:
+                found = said(event.to_json())
+                if self._bears(found):
+                    give(found)
 
-    def against(self) -> Against:
-        """Return the outcome."""
-        return Against(self._comparison.same, self._comparison.differences(), 0)
+    def _bears(self, event: Said) -> bool:
+        return not event.span or super()._bears(event)
 
-
-def _counted(events: Iterable[Event], replay: Replay) -> Iterator[Said]:
-    """Yield the events that count: not those of rows that only led up to where the replay begins."""
-    for event in events:
-        found = said(event.to_json())
-        if not found.span or replay.ran.reach(found.span):
-            yield found
+    def _certain(self, found: Found) -> bool:
+        return found.sure
 
 
 def cost(engine: Engine) -> dict[str, dict[str, float]]:
@@ -145,7 +230,8 @@ def show(title: str, against: Against) -> None:
     for difference in against.differences[:SHOWN]:
         tables.console().print(line(difference), soft_wrap=True)
     if len(against.differences) > SHOWN:
-        tables.console().print(f"and {len(against.differences) - SHOWN:,} more (--json has all)")
+        more = len(against.differences) - SHOWN + against.untold
+        tables.console().print(f"and {more:,} more (--json has the first {MOST:,})")
 
 
 def line(difference: Difference) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgeflow_tools.engine import Engine
     from edgeflow_tools.reached import Reached
     from edgeflow_tools.replay import Player, Replay
-    from edgeflow_tools.replayed import Against
+    from edgeflow_tools.replayed import Against, Journal
     from edgeflow_tools.stored import Stored
 
     Held = Reached | Stored
@@ -159,12 +159,10 @@ class _Work:
         """Run it all; raises Failure."""
         from edgeflow_agent.runtime.run import StepStoppedError
         from edgeflow_proto.event import instant
-        from edgeflow_tools.replayed import Journal
 
         since = -math.inf if self._since is None else self._since
         blocks = self._held.blocks(self._name, since, instant(until) if until else math.inf)
-        told = (event for event in self._held.events(self._name) if _of(event, self.digest))
-        journal = Journal(self._replay, told, self._tolerance)
+        journal = self._journal()
         start = time.perf_counter()
         try:
             with sink(out) if out is not None else contextlib.nullcontext() as file:
@@ -183,6 +181,13 @@ class _Work:
         self._found["journal"] = journal.against()
         if self._other is not None:
             self._found["candidate"] = self._candidate.against()
+
+    def _journal(self) -> Journal:
+        from edgeflow_tools.journalled import Journalled
+        from edgeflow_tools.replayed import Journal
+
+        told = Journalled(self._held.events(self._name), self.digest)
+        return Journal(self._replay, told, self._tolerance, _dropped(self._held, self._name))
 
     @property
     def unlike(self) -> bool:
@@ -235,6 +240,12 @@ def _params(held: Held, name: str, digest: str) -> dict[str, Any]:
 
     told = [event for event in held.events(name, TYPE) if _of(event, digest)]
     return setup_from(told[-1]["data"]).params if told else {}
+
+
+def _dropped(held: Held, name: str) -> dict[str, int]:
+    """Return up to when, ns since its boot, events were lost because the disk refused them, by boot."""
+    told = (event for event in held.events(name, "edgeflow.gap") if event["data"].get("reason") == "disk")
+    return {event["bootid"]: int(event["monotonicns"]) for event in told}
 
 
 def _of(event: dict[str, Any], digest: str) -> bool:
