@@ -117,6 +117,24 @@ def test_a_candidate_is_held_against_it(plant: Device, tmp_path: Path) -> None:
     assert "p99 per call" in result.output
 
 
+def test_from_a_moment_on_a_candidate_remembers_what_it_has_in_common(plant: Device, tmp_path: Path) -> None:
+    since = plant.events("press", "press.score")[100]["time"]
+    candidate = tmp_path / "pipeline.yaml"
+    candidate.write_text(PIPELINE.replace("RECORD", "all"))
+    code, found = replayed(plant.store, "--from", since, "--pipeline", candidate)
+    assert (code, found["candidate"]["differences"], found["without_memory"]) == (0, [], [])
+    assert found["candidate"]["open"] == 0
+    candidate.write_text(PIPELINE.replace("RECORD", "all").replace("size: 100", "size: 90"))
+    arguments = ["replay", str(plant.store), "--from", since, "--pipeline", str(candidate)]
+    result = CliRunner().invoke(edgeflow, arguments)
+    assert "the candidate began without memory in usual" in result.output
+    code, found = replayed(*arguments[1:])
+    assert (code, found["without_memory"], found["candidate"]["outputs"]["raised"].keys()) == (
+        0, ["usual"], {"same"},
+    )  # fmt: skip
+    assert found["candidate"]["open"] >= 90
+
+
 def test_a_journal_that_says_otherwise_is_found_out(plant: Device, tmp_path: Path) -> None:
     code, found = replayed(plant.store, "--tolerance", "1e-30", "--out", tmp_path / "events.jsonl")
     lines = (tmp_path / "events.jsonl").read_text().splitlines()

@@ -71,7 +71,7 @@ class Engine:
     def __init__(self, graph: Graph, folder: Path, digest: str, models: dict[str, str]) -> None:
         """Set the pipeline to work; raises PlanError. `digest` names it, `models` its models by step."""
         kinds = {node.kind for node in graph.steps.values()}
-        self.graph = graph
+        self.graph, self.folder, self.models = graph, folder, models
         self.tally = Tally([*graph.steps])
         self.rows = dict.fromkeys(graph.inputs, 0)
         self.outputs = dict.fromkeys(graph.outputs, 0)  # rows that reached each
@@ -80,7 +80,6 @@ class Engine:
         self.remarks: list[str] = []  # what is wrong with what it was given
         self.clock = CLOCK  # of the events to come
         self.key_names: dict[str, dict[int, str]] = {name: {} for name in graph.inputs}
-        self._models = models
         plan = compile_plan(graph, folder, operators(kinds), load_model)
         self.notices = [f"steps.{step}: {what}" for step, op in plan.operators.items() for what in op.notices]
         self.runtime = Runtime(plan, self.tally, time.perf_counter_ns)
@@ -144,7 +143,7 @@ class Engine:
     @property
     def inferences(self) -> int:
         """Rows that models were given."""
-        return sum(self.tally.steps[name].rows for name in self._models)
+        return sum(self.tally.steps[name].rows for name in self.models)
 
     @property
     def windows(self) -> int:

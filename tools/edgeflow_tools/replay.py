@@ -21,6 +21,7 @@ from edgeflow_proto.event import ROW_BITS, Event
 from edgeflow_proto.pipeline.graph import InputNode
 from edgeflow_proto.rows import Course, Rows
 from edgeflow_tools.engine import Engine
+from edgeflow_tools.memory import Memory
 from edgeflow_tools.rowfiles import values_of
 from edgeflow_tools.terminal import Failure
 
@@ -36,11 +37,16 @@ class Player:
     def __init__(self, engine: Engine, *, own: bool) -> None:
         self.engine = engine
         self.own = own
+        self.memory: Memory | None = None  # of one beside it, once it was to remember what the other did
 
-    def restore(self, state: bytes) -> None:
-        """Remember what the recording says; raises ValueError where that is another version's."""
+    def restore(self, state: bytes, by: Player, age: int) -> None:
+        """Remember what the recording says that player did, as far as it fits; raises ValueError."""
         if self.own:
             self.engine.runtime.restore(state)
+            return
+        self.memory = self.memory or Memory(self.engine, by.engine)
+        self.engine.runtime.adopt(state, self.memory.fits)
+        self.memory.begin(age)
 
     def gap(self, names: Iterable[str]) -> None:
         """Rows of inputs are missing before the next."""
@@ -193,6 +199,9 @@ class Replay:
         return mine
 
     def _commit(self, commit: Sequence[Rows]) -> list[list[Event]]:
+        for player in self.players:
+            if player.memory is not None:
+                player.memory.turn(self.age)
         times = [_time(rows, 0) for rows in commit if rows.domain == "arrival"]
         come = min(times) - SLACK_NS if times else -1
         made = [player.tick(come) if times else [] for player in self.players]
@@ -276,7 +285,7 @@ class Replay:
     def _take_up(self, rows: Rows) -> None:
         for player in self.players:
             try:
-                player.restore(rows.state)
+                player.restore(rows.state, self.players[0], self.age)
             except ValueError as error:
                 raise Failure(f"what the steps remembered cannot be taken up: {error}") from None
         self._course.begin(rows.next)

@@ -15,6 +15,7 @@ from edgeflow_tools.cases import Tolerance
 from edgeflow_tools.compare import Comparison, Difference, Found, Said, said
 from edgeflow_tools.engine import Engine
 from edgeflow_tools.journalled import Journalled, passed
+from edgeflow_tools.memory import Memory
 from edgeflow_tools.replay import Replay, rows_of
 from edgeflow_tools.terminal import counted
 
@@ -177,11 +178,14 @@ class Candidate(_Side):
     def take(self, own: Sequence[Event], other: Sequence[Event]) -> None:
         """Take what both say, but for what is of rows that only led up to where the replay begins."""
         self._turn()
-        for events, give in ((own, self._comparison.before), (other, self._comparison.after)):
-            for event in events:
-                found = said(event.to_json())
-                if self._bears(found):
-                    give(found)
+        for side, events in enumerate((own, other)):
+            for found in filter(self._bears, (said(event.to_json()) for event in events)):
+                give = self._comparison.after if side else self._comparison.before
+                give(found, sure=self._sure(found, side))
+
+    def _sure(self, event: Said, side: int) -> bool:
+        memory = self._replay.players[-1].memory
+        return memory is None or memory.sure(event.output, event.subject, side)
 
     def _bears(self, event: Said) -> bool:
         return not event.span or super()._bears(event)
@@ -218,6 +222,15 @@ def ground(name: str, replay: Replay, seconds: float) -> Iterator[str]:
         )
 
 
+def forgetful(memory: Memory | None) -> Iterator[str]:
+    """Yield which steps of a candidate began without memory."""
+    if memory is not None and memory.without:
+        yield (
+            f"the candidate began without memory in {', '.join(memory.without)}:"
+            " until that has filled, what comes of it is not held against the pipeline"
+        )
+
+
 def show(title: str, against: Against) -> None:
     """Print a comparison: a table by output, then the first differences."""
     tables.console().print(title)
@@ -226,7 +239,7 @@ def show(title: str, against: Against) -> None:
     tables.show(("output", *kinds), rows)
     if against.open:
         what = counted(against.open, "event differs", "events differ")
-        tables.console().print(f"{what} where the steps' memory, or the journal, is not known")
+        tables.console().print(f"{what} where what the steps remembered, or the journal, is not known")
     for difference in against.differences[:SHOWN]:
         tables.console().print(line(difference), soft_wrap=True)
     if len(against.differences) > SHOWN:

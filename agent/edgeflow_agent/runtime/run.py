@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -191,17 +191,36 @@ class Runtime:
 
     def restore(self, state: bytes) -> None:
         """Take back what `state` of the same pipeline returned; raises ValueError when it is not that."""
-        try:
-            remembered = msgspec.msgpack.decode(state, type=_Remembered, ext_hook=_unpack)
-        except msgspec.MsgspecError as error:
-            raise ValueError(f"not a state: {error}") from None
-        states = remembered.steps
-        if states.keys() != self.plan.operators.keys() or remembered.until.keys() != self._until.keys():
+        remembered = _remembered(state)
+        if (
+            remembered.steps.keys() != self.plan.operators.keys()
+            or remembered.until.keys() != self._until.keys()
+        ):
             raise ValueError("the state of another pipeline")
-        self._until = remembered.until
-        for name, operator in self.plan.operators.items():
-            if states[name] is not None:
-                operator.restore(states[name])
+        self._take_back(remembered, self.plan.operators.keys())
+
+    def adopt(self, state: bytes, steps: Collection[str]) -> None:
+        """Take back of some steps what `state` of a pipeline with the same ones returned.
+
+        Raises ValueError when it is not that.
+        """
+        remembered = _remembered(state)
+        if not remembered.steps.keys() >= set(steps):
+            raise ValueError("the state of a pipeline that has not these steps")
+        self._take_back(remembered, steps)
+
+    def _take_back(self, remembered: _Remembered, steps: Collection[str]) -> None:
+        self._until |= {name: until for name, until in remembered.until.items() if name in self._until}
+        for name in steps:
+            if remembered.steps[name] is not None:
+                self.plan.operators[name].restore(remembered.steps[name])
+
+
+def _remembered(state: bytes) -> _Remembered:
+    try:
+        return msgspec.msgpack.decode(state, type=_Remembered, ext_hook=_unpack)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a state: {error}") from None
 
 
 def _joined(parts: Iterable[dict[str, Batch]]) -> dict[str, Batch]:

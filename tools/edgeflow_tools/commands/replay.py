@@ -205,18 +205,21 @@ class _Work:
             click.echo(told)
         replayed.show("against its journal:", self._found["journal"])
         if self._other is not None:
+            for told in replayed.forgetful(self._players[-1].memory):
+                click.echo(told)
             replayed.show("the candidate against it:", self._found["candidate"])
             replayed.show_costs(self._own, self._other)
 
     def _figures(self) -> dict[str, Any]:
         from edgeflow_tools.replayed import cost
 
-        replay = self._replay
+        replay, memory = self._replay, self._players[-1].memory
         engines = {"own": self._own} | ({"candidate": self._other} if self._other is not None else {})
         return {
             "pipeline": self._name, "digest": self.digest, "rows": replay.rows, "other_rows": replay.other,
             "holes": replay.holes, "restarts": replay.restarts, "seconds": round(self._seconds, 6),
             "cost": {name: cost(engine) for name, engine in engines.items()},
+            "without_memory": [*memory.without] if memory is not None else [],
             **{name: found.to_json() for name, found in self._found.items()},
         }  # fmt: skip
 
