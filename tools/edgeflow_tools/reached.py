@@ -38,6 +38,10 @@ class Reached:
             except ValueError as error:
                 raise Failure(f"{self._server.url}: {error}") from None
 
+    def damaged(self, _name: str) -> bool:
+        """Say no: what a device cannot read of its recording is in its log, and a hole in what it sends."""
+        return False
+
     def events(self, name: str, kind: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the events of a pipeline, or those of one type, in CloudEvents form."""
         after, more = "", True

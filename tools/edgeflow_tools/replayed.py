@@ -19,6 +19,7 @@ from edgeflow_tools.memory import Memory
 from edgeflow_tools.replay import Replay, rows_of
 from edgeflow_tools.terminal import counted
 
+LONGEST = 300  # characters of an error
 SHOWN = 20  # differences that people are shown
 MOST = 10_000  # differences that are kept
 KEEP_NS = 60 * 10**9  # of the device's time, that an event waits for its equal
@@ -209,12 +210,29 @@ def cost(engine: Engine) -> dict[str, dict[str, float]]:
     return found | {"(all)": {"rows": rows, "us_per_row": round(us / max(1, rows), 3)}}
 
 
-def ground(name: str, replay: Replay, seconds: float) -> Iterator[str]:
-    """Yield lines about what was run."""
+def errors(engine: Engine) -> dict[str, dict[str, Any]]:
+    """Return the first error of each step that failed, and how many rows it dropped."""
+    return {
+        name: {"error": str(error).partition("\n")[0][:LONGEST], "dropped": engine.tally.steps[name].dropped}
+        for name, error in engine.tally.errors.items()
+    }
+
+
+def failed(whose: str, engine: Engine) -> Iterator[str]:
+    """Yield a line about each step that failed."""
+    for name, told in errors(engine).items():
+        dropped = counted(told["dropped"], "row", "rows")
+        yield f"{whose} failed in steps.{name}: {told['error']} ({dropped} dropped)"
+
+
+def ground(name: str, replay: Replay, seconds: float, *, damaged: bool) -> Iterator[str]:
+    """Yield lines about what was run; where the recording is damaged, without the blocks that are."""
     rate = f"{replay.rows / max(seconds, 1e-9):,.0f} rows/s"
     yield f"{name}: {counted(replay.rows, 'row', 'rows')} run again in {seconds:.2f} s ({rate})"
     if replay.other:
         yield f"left out: {counted(replay.other, 'row', 'rows')} that another version of it ran"
+    if damaged:
+        yield "left out: blocks of the recording that cannot be read, which are named above"
     if replay.holes or replay.restarts:
         yield (
             f"on the way: {counted(replay.holes, 'hole', 'holes')} in the recording,"

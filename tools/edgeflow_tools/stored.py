@@ -67,6 +67,11 @@ class Stored:
         except JournalError as error:
             raise Failure(f"{self._store}: {error}") from None
 
+    def damaged(self, name: str) -> bool:
+        """Say whether blocks of a recording were left out so far because they cannot be read."""
+        found = self._recordings.get(name, self._journals.timeline)
+        return found is not None and found.damaged > 0
+
     def events(self, name: str, kind: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the events of a pipeline, or those of one type, in CloudEvents form."""
         positions: feed.Positions = {}

@@ -72,7 +72,7 @@ def command(
     recorded it is run over its own rows, and its events are held against those in its journal: the same rows
     behind each, values within the tolerance. With --pipeline a candidate runs beside it, and what it says
     instead is told, with the cost of each step. Nothing is put out. Exit code 1 says that the pipeline did
-    not say again what it had said.
+    not say again what it had said, or that a step failed on rows, which are dropped.
     """
     from edgeflow_tools.cases import Tolerance
 
@@ -83,7 +83,7 @@ def command(
             work.beside(candidate, params_of(params), asked["near"])
         work.run(asked["until"], paced=asked["speed"] == "1x", out=asked["out"])
     work.report(as_json=as_json)
-    raise SystemExit(UNWELL if work.unlike else 0)
+    raise SystemExit(UNWELL if work.unwell else 0)
 
 
 @contextlib.contextmanager
@@ -137,7 +137,7 @@ class _Work:
         self._replay: Replay = Replay(self._players, self.digest, self._since)
         self._other: Engine | None = None
         self._found: dict[str, Against] = {}
-        self._seconds = 0.0
+        self._seconds, self._damaged = 0.0, False
 
     def beside(self, candidate: Path, params: dict[str, Any], near: int) -> None:
         """Let a candidate run beside it; raises Failure."""
@@ -175,12 +175,16 @@ class _Work:
         except StepStoppedError as error:
             raise Unwell(f"{error}; the pipeline stops there") from None
         self._seconds = time.perf_counter() - start
-        if not self._replay.rows:
-            left = f"; {self._replay.other:,} rows are another version's" if self._replay.other else ""
-            raise Failure(f"no rows are recorded that this '{self._name}' ran then{left}")
+        self._check_any()
+        self._damaged = self._held.damaged(self._name)
         self._found["journal"] = journal.against()
         if self._other is not None:
             self._found["candidate"] = self._candidate.against()
+
+    def _check_any(self) -> None:
+        if not self._replay.rows:
+            left = f"; {self._replay.other:,} rows are another version's" if self._replay.other else ""
+            raise Failure(f"no rows are recorded that this '{self._name}' ran then{left}")
 
     def _journal(self) -> Journal:
         from edgeflow_tools.journalled import Journalled
@@ -190,9 +194,14 @@ class _Work:
         return Journal(self._replay, told, self._tolerance, _dropped(self._held, self._name))
 
     @property
-    def unlike(self) -> bool:
-        """Whether the pipeline did not say again what it had said."""
-        return bool(self._found["journal"].differences)
+    def unwell(self) -> bool:
+        """Whether the pipeline did not say again what it had said, or a step of either failed."""
+        failed = any(engine.tally.errors for engine in self._engines.values())
+        return failed or bool(self._found["journal"].differences)
+
+    @property
+    def _engines(self) -> dict[str, Engine]:
+        return {"own": self._own} | ({"candidate": self._other} if self._other is not None else {})
 
     def report(self, *, as_json: bool) -> None:
         """Tell what it came to."""
@@ -201,8 +210,11 @@ class _Work:
         if as_json:
             emit(self._figures())
             return
-        for told in replayed.ground(self._name, self._replay, self._seconds):
+        for told in replayed.ground(self._name, self._replay, self._seconds, damaged=self._damaged):
             click.echo(told)
+        for whose, engine in zip(("the pipeline", "the candidate"), self._engines.values(), strict=False):
+            for told in replayed.failed(whose, engine):
+                click.echo(told)
         replayed.show("against its journal:", self._found["journal"])
         if self._other is not None:
             for told in replayed.forgetful(self._players[-1].memory):
@@ -211,13 +223,14 @@ class _Work:
             replayed.show_costs(self._own, self._other)
 
     def _figures(self) -> dict[str, Any]:
-        from edgeflow_tools.replayed import cost
+        from edgeflow_tools.replayed import cost, errors
 
-        replay, memory = self._replay, self._players[-1].memory
-        engines = {"own": self._own} | ({"candidate": self._other} if self._other is not None else {})
+        replay, memory, engines = self._replay, self._players[-1].memory, self._engines
         return {
             "pipeline": self._name, "digest": self.digest, "rows": replay.rows, "other_rows": replay.other,
             "holes": replay.holes, "restarts": replay.restarts, "seconds": round(self._seconds, 6),
+            "damaged": self._damaged,
+            "errors": {name: errors(engine) for name, engine in engines.items()},
             "cost": {name: cost(engine) for name, engine in engines.items()},
             "without_memory": [*memory.without] if memory is not None else [],
             **{name: found.to_json() for name, found in self._found.items()},
