@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeflow_agent.config import Settings
+from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.store.readers import Journals
 from edgeflow_agent.store.recording import Recordings
@@ -38,7 +39,7 @@ class Stored:
         except (ValueError, JournalError) as error:
             raise Failure(f"{self._store}: {error}") from None
         if found is None:
-            raise Failure(f"{self._store}: no such event is in its journals")
+            raise self._failure("journals", "no such event is in its journals")
         return found
 
     def rows(self, found: Trace, name: str) -> Iterator[Rows]:
@@ -55,13 +56,16 @@ class Stored:
     def recorded(self) -> list[str]:
         """Return the pipelines of which something is recorded."""
         folder = self._store / "recordings"
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        try:
+            return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        except OSError:
+            raise self._failure("recordings", "nothing is recorded") from None
 
     def blocks(self, name: str, since_ns: float, until_ns: float) -> Iterator[Rows]:
         """Yield what is recorded of a pipeline, as `RecordingReader.following` does."""
         found = self._recordings.get(name, self._journals.timeline)
         if found is None:
-            raise Failure(f"{self._store}: nothing is recorded of a pipeline '{name}'")
+            raise self._failure("recordings", f"nothing is recorded of a pipeline '{name}'")
         try:
             yield from found.following(since_ns, until_ns)
         except JournalError as error:
@@ -85,7 +89,9 @@ class Stored:
         """Return the folder of the bundle that recorded a pipeline's newest rows."""
         digest = next((rows.digest for rows in self._newest(name)), "")
         folder = self._store / "bundles" / digest
-        if not (digest and (folder / MANIFEST_FILE).is_file()):
+        if not digest:
+            raise self._failure("recordings", f"nothing is recorded of a pipeline '{name}'")
+        if not (folder / MANIFEST_FILE).is_file():
             raise Failure(f"{self._store}: the bundle of '{name}' that recorded its newest rows is not there")
         return folder
 
@@ -94,7 +100,22 @@ class Stored:
         if found is not None:
             yield from found.newest()
 
+    def _failure(self, kind: str, what: str) -> Failure:
+        """Return the failure that says what is not there, or that it is there and may not be read."""
+        return Failure(_refused(self._store / kind) or f"{self._store}: {what}")
+
     def close(self) -> None:
         """Close all that was opened."""
         self._journals.close()
         self._recordings.close()
+
+
+def _refused(folder: Path) -> str:
+    """Return why a segment below a folder cannot be read, empty when all of them can be."""
+    try:
+        for place in sorted(folder.iterdir()) if folder.is_dir() else ():
+            for path in segment.names(place) if place.is_dir() else ():
+                path.open("rb").close()
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    return ""

@@ -29,13 +29,19 @@ def opened(path: Path, *, subdir: bool = True, sound: bool = False, **options: A
 
     Its pages are checked before, unless they are known to be `sound`. Its lock file is given its room before:
     LMDB writes there through a map, and where the disk has no room for that the kernel kills the process
-    (SIGBUS).
+    (SIGBUS). Who reads where that file may not be written does without: a writer does not know of it then,
+    and may take pages anew that a transaction of seconds still reads.
     """
     if not sound:
         with contextlib.suppress(FileNotFoundError):
             pages.check(path / DATA if subdir else path)
     _allocate(path / "lock.mdb" if subdir else Path(f"{path}{LOCK}"))
-    return lmdb.open(str(path), subdir=subdir, **options)
+    try:
+        return lmdb.open(str(path), subdir=subdir, **options)
+    except lmdb.ReadonlyError:
+        if not options.get("readonly"):
+            raise
+    return lmdb.open(str(path), subdir=subdir, lock=False, **options)
 
 
 def _allocate(lock: Path) -> None:
