@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 from click.testing import CliRunner, Result
 from msgspec import structs
 
+from edgeflow_agent.core.notice import notice
+from edgeflow_agent.store.journal import Evicted, Journal
 from edgeflow_agent.store.recording import Recording
 from edgeflow_proto.bundle import MANIFEST_FILE
-from edgeflow_proto.event import ROW_BITS, Clock
+from edgeflow_proto.event import ROW_BITS, Block, Clock, Column
 from edgeflow_proto.rows import Rows
+from edgeflow_proto.setup import NAME, Setup
 from edgeflow_tools.bundles import bundle
 from edgeflow_tools.cli import edgeflow
 from edgeflow_tools.pipelines import checked
@@ -121,3 +125,48 @@ def test_blocks_that_cannot_be_read_are_left_out_and_that_is_told(tmp_path: Path
     code, found = figures(made)
     assert (code, found["damaged"], found["rows"], found["holes"]) == (0, True, ROWS + 10, 1)
     assert "blocks of the recording that cannot be read" in replay(made).output
+
+
+def journalled(made: Path, limit: int) -> None:
+    """Write the journal that goes with it, of which a second takes more than a MiB."""
+    (digest,) = (path.name for path in (made / "bundles").iterdir())
+    clock, room = Clock("boot", 0, "synchronised"), {"room": "." * (700 << 10)}
+
+    def set_up() -> Block:
+        told = Setup(digest=digest, boot_id="boot", generations={"a": 1}, settings=room)
+        return notice(NAME, "info", told.to_data(), clock, 0, digest)
+
+    def gap(evicted: Evicted) -> Block:
+        return notice("gap", "error", evicted.data, clock, 0, digest)
+
+    journal = Journal(made / "journals" / "press", limit, set_up, gap)
+    journal.commit([set_up()])
+    for first in range(0, ROWS, 10):
+        beside = notice("step.notice", "info", room, clock, 0, digest)
+        journal.commit([said(block(first, digest), digest), beside, beside])
+    journal.close()
+
+
+def said(rows: Rows, digest: str) -> Block:
+    """Return the events that the pipeline makes of a block."""
+    values = struct.pack("<10f", *(2 * value for value in struct.unpack("<10f", rows.values)))
+    spans = [each for row in range(rows.first, rows.end) for each in (row, row)]
+    return Block(
+        output="o", type="o", severity="info", count=10, clock=rows.clock, t=rows.t, pipeline_digest=digest,
+        inputs=("a",), spans=struct.pack("<20q", *spans), data=(Column("f", "float32", (), values),),
+        decided_ns=rows.written_ns,
+    )  # fmt: skip
+
+
+def test_what_the_budget_took_of_a_journal_is_not_gained(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    journalled(made, 64 << 20)
+    code, found = figures(made)
+    assert (code, found["journal"]["outputs"], found["journal"]["open"]) == (0, {"o": {"same": ROWS}}, 0)
+    shutil.rmtree(made / "journals" / "press")
+    journalled(made, 6 << 20)
+    code, found = figures(made)
+    same = found["journal"]["outputs"]["o"]["same"]
+    assert (code, found["journal"]["differences"]) == (0, [])
+    assert 0 < same < ROWS
+    assert found["journal"]["open"] == ROWS - same

@@ -11,7 +11,8 @@ import re
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -98,7 +99,8 @@ def _values(rows: Rows, node: InputNode) -> np.ndarray[tuple[int, ...], np.dtype
     return values.astype(intake.dtype, copy=False)
 
 
-def rows_of(span: str) -> dict[str, tuple[int, int]]:
+@lru_cache(4096)  # each is asked for several times, by what a pipeline said and by what it says again
+def rows_of(span: str) -> Mapping[str, tuple[int, int]]:
     """Return the first and the last row of each input in a span, as events tell it."""
     return {match[1]: (int(match[2]), int(match[3])) for match in _SPAN.finditer(span)}
 
