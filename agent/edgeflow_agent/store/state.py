@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import lmdb
 import msgspec
 
-from edgeflow_agent.store import pages
 from edgeflow_agent.store.environment import DAMAGE, DATA, opened
 from edgeflow_proto.timeline import Boot, Timeline
 
@@ -206,8 +205,7 @@ def timeline(path: Path) -> Timeline:
     Where there is no state, or it may not be read, nothing is known.
     """
     try:
-        pages.check(path / DATA)
-        with lmdb.open(str(path), readonly=True, create=False, max_dbs=1) as env:
+        with opened(path, readonly=True, create=False, max_dbs=1) as env:
             boots = env.open_db(b"boots", create=False)
             with env.begin() as txn:
                 return Timeline(_boots(txn, boots))
