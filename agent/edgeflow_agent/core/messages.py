@@ -268,6 +268,7 @@ class Claim(Message, frozen=True):
 
     ticket: int
     size: int
+    folder: str = ""  # where they will lie, and nobody else writes
 
 
 class Damaged(Message, frozen=True):

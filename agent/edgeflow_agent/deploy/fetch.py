@@ -21,7 +21,8 @@ from typing import Protocol
 from edgeflow_agent.store.budget import on_disk
 from edgeflow_proto.bundle import MANIFEST_FILE, FileEntry, Manifest, decode_manifest
 
-Claim = Callable[[int], contextlib.AbstractAsyncContextManager[None]]  # raises OSError where there is no room
+# Bytes, and the folder they come to lie in; raises OSError where there is no room.
+Claim = Callable[[int, Path], contextlib.AbstractAsyncContextManager[None]]
 
 
 class BlobSource(Protocol):
@@ -65,12 +66,12 @@ class Fetcher:
         """Have room for what is missing; where there is none, at the cost of what was fetched for others."""
         async with contextlib.AsyncExitStack() as stack:
             try:
-                await stack.enter_async_context(self._claim(needed))
+                await stack.enter_async_context(self._claim(needed, self._blobs))
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
                 await asyncio.to_thread(self.prune, keep)
-                await stack.enter_async_context(self._claim(needed))
+                await stack.enter_async_context(self._claim(needed, self._blobs))
             yield
 
     def prune(self, keep: set[str]) -> None:

@@ -323,7 +323,7 @@ class Agent:
             self._offers.withdraw(message.name, message.origin)
             self._answer(message, "", "removed", "")
         elif isinstance(message, messages.Claim):
-            self._claim(message.ticket, message.size)
+            self._claim(message)
         elif isinstance(message, messages.Damaged):
             self._storage.set_aside(message.place, message.pipeline, message.segment)
         elif isinstance(message, messages.Listen):
@@ -331,11 +331,14 @@ class Agent:
         elif isinstance(message, messages.RelayTime):
             self._time.learn(message.sync)
 
-    def _claim(self, ticket: int, size: int) -> None:
-        if size:
-            self._storage.claim(ticket, size, lambda why: self._link.send(messages.Claimed(ticket, why)))
+    def _claim(self, claim: messages.Claim) -> None:
+        def answer(why: str) -> None:
+            self._link.send(messages.Claimed(claim.ticket, why))
+
+        if claim.size:
+            self._storage.claim(claim.ticket, claim.size, Path(claim.folder), answer)
         else:
-            self._storage.release(ticket)
+            self._storage.release(claim.ticket)
 
     def _listen(self, message: messages.Listen) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeflow_agent.core.clock import boottime_ns
 
@@ -15,50 +16,59 @@ Answer = Callable[[str], object]  # "" when there is room, else why there is non
 @dataclass(slots=True)
 class _Claim:
     size: int
+    folder: Path
+    before: int  # bytes that its folder took when it was made
     answer: Answer
     until: int
+    stored: int = 0
     given: bool = False
+
+    @property
+    def coming(self) -> int:
+        return max(0, self.size - self.stored)
 
 
 class Claims:
-    """Who has asked for room, by keys of their own, and who was given it."""
+    """Who has asked for room, by keys of their own, and who was given it. `taken` measures a folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Callable[[Path], int]) -> None:
+        self._taken = taken
         self._claims: dict[Hashable, _Claim] = {}
-        self._claimed = 0  # bytes, since there was no claim at all
-        self._before = -1  # bytes that were stored then
 
-    def claim(self, key: Hashable, size: int, answer: Answer) -> None:
-        """Ask for room for `size` bytes, until `release`; `answer` is called once, by a later look."""
-        self._claims[key] = _Claim(size, answer, boottime_ns() + PATIENCE_NS)
-        self._claimed += size
+    def claim(self, key: Hashable, size: int, folder: Path, answer: Answer) -> None:
+        """Ask for room for `size` bytes until `release`; `answer` is called once, by a later look.
+
+        They come to lie below `folder`, where nobody else writes meanwhile. A claim takes the place of one
+        under the same key, whose answer does not come.
+        """
+        until = boottime_ns() + PATIENCE_NS
+        self._claims[key] = _Claim(size, folder, self._taken(folder), answer, until)
 
     def release(self, key: Hashable) -> None:
         """Give back what was claimed: it is stored by now, or never will be."""
         self._claims.pop(key, None)
-        if not self._claims:
-            self._claimed, self._before = 0, -1
 
     def forget(self, keys: type) -> None:
         """Release all claims whose keys are of a type: their process is gone."""
         for key in [key for key in self._claims if isinstance(key, keys)]:
             self.release(key)
 
-    def coming(self, stored: int) -> int:
-        """Return the bytes that are claimed and not stored yet; of bundles on their way, `stored` are."""
-        if not self._claims:
-            return 0
-        if self._before < 0:
-            self._before = stored
-        return max(0, self._claimed - max(0, stored - self._before))
+    def look(self) -> None:
+        """Measure what is stored of each claim. That never sinks: whole bundles are moved on."""
+        for claim in self._claims.values():
+            claim.stored = max(claim.stored, self._taken(claim.folder) - claim.before)
 
-    def refuse(self, most: int, coming: int) -> None:
-        """Refuse the waiting claims that `most` bytes do not hold, whatever makes room; `coming` as above."""
+    @property
+    def coming(self) -> int:
+        """The bytes that are claimed and were not stored at the newest look."""
+        return sum(claim.coming for claim in self._claims.values())
+
+    def refuse(self, most: int) -> None:
+        """Refuse the waiting claims that `most` bytes do not hold, whatever makes room."""
         waiting = {key: claim for key, claim in self._claims.items() if not claim.given}
-        most -= max(0, coming - sum(claim.size for claim in waiting.values()))  # to come of those with room
+        most -= self.coming - sum(claim.coming for claim in waiting.values())  # to come of those with room
         for key, claim in waiting.items():
             if claim.size > most:
-                self._claimed -= claim.size
                 self.release(key)
                 claim.answer(f"{claim.size} bytes are more than the {max(0, most)} there can be room for")
             else:

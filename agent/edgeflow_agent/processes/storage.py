@@ -40,7 +40,6 @@ from edgeflow_agent.store.retention import Evicted, evict, leave_out
 log = logging.getLogger("edgeflow.agentd")
 LOOK_NS = 10**9
 JOURNALS, RECORDINGS, LOGS = "journals", "recordings", "logs"
-COMING = ("blobs", "staging")  # of bundles on their way in
 
 Tell = Callable[[str, str, dict[str, Any]], None]  # name, severity, data
 
@@ -79,7 +78,7 @@ class Storage:
         self._looked = 0
         self._short = False
         self._unseen = ""  # why nothing can be measured
-        self._claims = Claims()
+        self._claims = Claims(_below)
         self.limits: dict[str, Limits] = {}
         self.hold = False
         self.changed: set[str] = set()
@@ -91,9 +90,9 @@ class Storage:
             self._looked = now
             self.look(running)
 
-    def claim(self, key: Hashable, size: int, answer: Answer) -> None:
+    def claim(self, key: Hashable, size: int, folder: Path, answer: Answer) -> None:
         """Ask for room for a bundle (see `Claims`); turns answer it."""
-        self._claims.claim(key, size, answer)
+        self._claims.claim(key, size, folder, answer)
         self._looked = 0
 
     def release(self, key: Hashable) -> None:
@@ -119,6 +118,7 @@ class Storage:
         return self.limits.get(name, Limits(LEAST))
 
     def _measure(self, running: Mapping[str, bool]) -> None:
+        self._claims.look()  # before all else: what is written meanwhile counts twice, not never
         stores = dict(self._stores(running))
         beside, free = self._beside(), self._free()
         others = beside.most
@@ -139,9 +139,8 @@ class Storage:
     def _pot(self, stores: dict[str, Store], others: int, free: int) -> Pot:
         """Return what is left to share, beside what is claimed; answer the claims."""
         budget, floor = self._settings.budget, self._settings.free
-        stored = _below(*(self._folder / name for name in COMING))
-        self._claims.refuse(most(budget, others, stores.values(), free, floor), self._claims.coming(stored))
-        coming = self._claims.coming(stored)
+        self._claims.refuse(most(budget, others, stores.values(), free, floor))
+        coming = self._claims.coming
         left = vacant(budget, others, self.limits, stores)
         self._claims.give(fits=coming <= min(left, free - floor))
         beside = others + max(coming, headroom(budget))

@@ -71,17 +71,19 @@ class WatchedFolder:
             self._read(name)
             return
         size = on_disk(file.stat().st_size for file in files(path))
+        staging = self._offers.stage(name)
         self._seen[name] = content
-        self._storage.claim(name, size, partial(self._answered, name, path, content))
+        self._storage.claim(name, size, staging, partial(self._answered, name, path, content, staging))
 
-    def _answered(self, name: str, path: Path, content: str, why: str) -> None:
+    def _answered(self, name: str, path: Path, content: str, staging: Path, why: str) -> None:
         """Copy a bundle to where it is tried, if there is room for it."""
         try:
             if why:
                 raise OSError(errno.ENOSPC, why)
-            self._take(name, path, content)
+            self._take(name, path, content, staging)
             self._read(name)
         except OSError as error:
+            shutil.rmtree(staging, ignore_errors=True)
             self._failed(name, error)
         finally:
             self._storage.release(name)
@@ -98,13 +100,8 @@ class WatchedFolder:
             self._unread.discard(name)
             self._refuse(name, "")
 
-    def _take(self, name: str, path: Path, content: str) -> None:
-        staging = self._offers.stage(name)
-        try:
-            _copy(path, staging)
-        except OSError:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
+    def _take(self, name: str, path: Path, content: str, staging: Path) -> None:
+        _copy(path, staging)
         self._offers.offer(
             Trial(
                 name,

@@ -70,24 +70,23 @@ class Pipelines:
             files = await asyncio.to_thread(archive.unpack, await bodies.read(request, MAX_UPLOAD))
         else:
             files = {PIPELINE_FILE: await bodies.read(request, MAX_DOCUMENT)}
-        async with self._local.room.claim(on_disk(map(len, files.values()))):
-            staged = await asyncio.to_thread(self._stage, name, files)
+        hidden = self._staging / f".{uuid.uuid4().hex}"
+        async with self._local.room.claim(on_disk(map(len, files.values())), hidden):
+            staged = await asyncio.to_thread(self._stage, name, files, hidden)
         try:
             return self._answer(await self._local.offers.offer(name, staged, TRIAL_S), new)
         except ConnectionError:
             await asyncio.to_thread(shutil.rmtree, staged, ignore_errors=True)
             raise
 
-    def _stage(self, name: str, files: Mapping[str, bytes]) -> Path:
+    def _stage(self, name: str, files: Mapping[str, bytes], hidden: Path) -> Path:
         """Write a bundle to a hidden folder, and give it its name; raises OSError."""
-        number = uuid.uuid4().hex
-        hidden = self._staging / f".{number}"
         try:
             for path, data in files.items():
                 target = hidden / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
-            return hidden.rename(self._staging / f"{name}-{number}")
+            return hidden.rename(self._staging / f"{name}-{hidden.name[1:]}")
         except OSError:
             shutil.rmtree(hidden, ignore_errors=True)
             raise

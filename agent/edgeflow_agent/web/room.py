@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from edgeflow_agent.core.messages import Claim, Claimed
 from edgeflow_agent.web.asked import Asked
@@ -20,9 +21,12 @@ class Room(Asked[Claim, Claimed]):
         self._tell_again = tell
 
     @contextlib.asynccontextmanager
-    async def claim(self, size: int) -> AsyncIterator[None]:
-        """Have room for `size` bytes meanwhile; raises OSError where there is none, or nobody answers."""
-        answer = await self.ask(lambda ticket: Claim(ticket, size), WAIT_S)
+    async def claim(self, size: int, folder: Path) -> AsyncIterator[None]:
+        """Have room for `size` bytes below `folder`, where nobody else writes meanwhile.
+
+        Raises OSError where there is none, or nobody answers.
+        """
+        answer = await self.ask(lambda ticket: Claim(ticket, size, str(folder)), WAIT_S)
         if answer.reason:
             raise OSError(errno.ENOSPC, answer.reason)
         try:

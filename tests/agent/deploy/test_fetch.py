@@ -53,7 +53,7 @@ class Room:
     most: int = 0
 
     @contextlib.asynccontextmanager
-    async def claim(self, size: int) -> AsyncIterator[None]:
+    async def claim(self, size: int, _: Path) -> AsyncIterator[None]:
         if size > self.left or self.refuse():
             raise OSError(errno.ENOSPC, f"no room for {size} bytes")
         self.held += size

@@ -20,7 +20,7 @@ class Storage:
     def __init__(self) -> None:
         self.left, self.held = 1 << 20, set[Hashable]()
 
-    def claim(self, key: Hashable, size: int, answer: Answer) -> None:
+    def claim(self, key: Hashable, size: int, folder: Path, answer: Answer) -> None:
         self.held.add(key)
         answer("" if size <= self.left else f"{size} bytes are more than there is")
 
