@@ -48,9 +48,9 @@ class Clockwork:
         """True wall time minus time since this boot, in ns."""
         return self.began + self.booted
 
-    def synchronise(self) -> None:
-        """Let NTP set it right, to half a millisecond."""
-        self._write(self.truth, synchronised=True)
+    def synchronise(self, wrong: float = 0) -> None:
+        """Let NTP set it right, to half a millisecond; by a server that is so many seconds wrong."""
+        self._write(self.truth + int(wrong * S), synchronised=True)
 
     def step(self, seconds: float) -> None:
         """Set it wrong by so much, which clears the kernel's flag."""

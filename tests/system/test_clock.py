@@ -134,6 +134,28 @@ def test_steps_of_ten_years_lose_nothing_and_stop_nothing(
         device.close()
 
 
+def test_a_server_that_is_ten_years_ahead_misdates_nothing_once_it_is_right(
+    device: Device, clock: Clockwork
+) -> None:
+    clock.synchronise(YEARS)
+    device.start()
+    device.deploy("watch", WATCH)
+    eventually(lambda: device.events("_agent", "edgeflow.clock.known"), "the clock is known")
+    more(device)
+    assert wall_ns(seen(device)[-1]) > time.time_ns() + 9 * YEARS / 10 * 10**9
+    clock.synchronise()
+    eventually(lambda: device.events("_agent", "edgeflow.clock.stepped"), "the step is told")
+    more(device)
+    eventually(lambda: seen(device)[0]["clockquality"] == "corrected", "what was before is dated")
+    assert_right(seen(device), lambda _: clock.truth)
+    device.stop()
+    clock.boot()
+    device.start()
+    before = len(seen(device))
+    more(device)
+    assert all(wall_ns(event) < time.time_ns() for event in seen(device)[before:])
+
+
 def there(relay: Relay, last: int) -> list[Event]:
     """Return a pipeline's events at the relay once the one numbered `last` is among them."""
     found: list[Event] = relay.events(pipeline="watch")

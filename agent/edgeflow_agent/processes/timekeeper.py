@@ -17,7 +17,7 @@ import msgspec
 from edgeflow_agent.core import clock
 from edgeflow_agent.store.state import State
 from edgeflow_proto.event import Clock
-from edgeflow_proto.timeline import Boot, Sync
+from edgeflow_proto.timeline import Boot, Sync, following
 
 log = logging.getLogger("edgeflow.agentd")
 LOOK_NS = 10**9
@@ -35,9 +35,8 @@ class Timekeeper:
         self._tell = tell
         known = state.boots()
         self._before = [boot for boot in known if boot.id != clock.boot_id()]
-        floor = max((boot.ended_ns for boot in self._before), default=0)
         this = next((boot for boot in known if boot.id == clock.boot_id()), None)
-        self._boot = this or Boot(clock.boot_id(), floor)
+        self._boot = this or following(self._before, clock.boot_id())
         self._offset = clock.wall_ns() - clock.boottime_ns()
         self._looked = 0
         self.changed = True
@@ -69,7 +68,9 @@ class Timekeeper:
         boot = self._boot.learnt(sync)
         if boot is self._boot:
             return
-        if not self._boot.syncs:
+        if boot.denials > self._boot.denials:
+            log.warning("the relay says a time that has passed already: not believed yet")
+        if boot.syncs and not self._boot.syncs:
             data = {"quality": sync.quality, "uncertainty_ns": sync.uncertainty_ns}
             self._tell("clock.known", "info", data)
         self._boot, self.changed = boot, True
