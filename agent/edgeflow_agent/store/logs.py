@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -21,13 +20,13 @@ import msgspec
 
 from edgeflow_agent.core.logfile import Piece, pieces
 from edgeflow_agent.core.logs import Line
-from edgeflow_proto.event import Clock, wall_time
+from edgeflow_proto.event import Clock, instant, wall_time
 from edgeflow_proto.timeline import Timeline
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 _MAX_NAMES = 1024
 _PART = re.compile(r"([A-Za-z0-9_.-]{1,200}):(\d{1,18}):(\d{1,18})")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOOSE_NS = 10**9  # how far a line's clock may be off that was known: lines do not say
 _RANKS = logging.getLevelNamesMapping()
 
 Positions = dict[str, tuple[int, int]]  # name → piece, and bytes of it that were read
@@ -161,11 +160,8 @@ class Reader:
 
 
 def dated(line: Line, timeline: Timeline) -> Line:
-    """Return a line with the time and the quality of its clock as known now."""
-    if line.clock != "unsynchronised":
-        return line
-    wall = (datetime.fromisoformat(line.time) - _EPOCH) // timedelta(microseconds=1) * 1000
-    written = Clock(line.boot_id, wall - line.boottime_ns, line.clock)
+    """Return a line that can be read with the time and the quality of its clock as known now."""
+    written = Clock(line.boot_id, instant(line.time) - line.boottime_ns, line.clock, _LOOSE_NS)
     known = timeline.clock(written, line.boottime_ns)
     if known is written:
         return line
@@ -188,7 +184,8 @@ def _lines(piece: Piece, data: bytes, page: Page, begin: int = 0) -> Iterator[_F
         end += len(text)
         try:
             line = msgspec.json.decode(text, type=Line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+            instant(line.time)
+        except (msgspec.MsgspecError, ValueError):
             page.unreadable += 1
             continue
         yield _Found(line, piece.name, piece.number, end)

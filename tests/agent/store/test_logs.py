@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgeflow_agent.core.logfile import MIN_BYTES, LogFile, pieces
@@ -112,6 +113,28 @@ def test_torn_lines_are_left_out_and_counted_once(tmp_path: Path) -> None:
     assert reader.newest(ALL).unreadable == 2
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        ("00:00:00", "00:0q:00"),
+        ("T00", "T99"),
+        ("000000Z", "000000 "),
+        ('"unsy', '"ansy'),
+        ("1970-", "0000-"),
+    ],
+)
+def test_a_byte_that_changed_costs_its_line_and_no_other(tmp_path: Path, harm: tuple[str, str]) -> None:
+    io = Process(tmp_path, "io")
+    for message in ("before", "harmed", "after"):
+        io.say(message, 1)
+    path = pieces(tmp_path)[0].path
+    lines = path.read_text().splitlines(keepends=True)
+    assert harm[0] in lines[1]
+    path.write_text(lines[0] + lines[1].replace(*harm) + lines[2])
+    for page in (Reader(tmp_path).newest(ALL), Reader(tmp_path).following({}, ALL)):
+        assert (said(page.lines), page.unreadable) == (["before", "after"], 1)
+
+
 def test_logs_that_were_removed_are_followed_from_their_new_beginning(tmp_path: Path) -> None:
     io = Process(tmp_path, "io")
     for t in range(100):
@@ -133,6 +156,22 @@ def test_lines_are_dated_by_what_is_known_of_the_clock_now(tmp_path: Path) -> No
     ((line, _),) = reader.newest(Query(since=wall_time(10**18))).lines
     assert (line.time, line.clock) == (wall_time(10**18 + 10 * S), "corrected")
     assert dated(line, Timeline()) is line
+
+
+def test_lines_of_a_clock_that_was_synchronised_and_wrong_are_dated_anew(tmp_path: Path) -> None:
+    years, today = 10 * 365 * 86400 * S, 10**18
+    syncs = (Sync(1 * S, today + years, 10**6, "synchronised"), Sync(20 * S, today, 10**6, "synchronised"))
+    timeline = Timeline([Boot("b1", syncs=syncs)])
+    line = Line(
+        time=wall_time(today + years + 10 * S), clock="synchronised", boot=1, boot_id="b1",
+        boottime_ns=10 * S, level="info", process="io", pid=1, logger="x", message="m",
+    )  # fmt: skip
+    assert (dated(line, timeline).time, dated(line, timeline).clock) == (
+        wall_time(today + 10 * S),
+        "corrected",
+    )
+    right = msgspec.structs.replace(line, time=wall_time(today + S // 2 + 10 * S))
+    assert dated(right, timeline) is right
 
 
 def test_what_is_no_position_is_refused() -> None:
