@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from edgeflow_proto.bundle import MAX_BYTES, MAX_FILES, check_file_name
+from edgeflow_proto.bundle import MAX_FILES, check_amount, check_file_name
 
 CONTENT_TYPE = "application/x-tar"
 
@@ -58,8 +58,7 @@ def unpack(data: bytes) -> dict[str, bytes]:
             raise ValueError(f"{member.name[:100]!r} is there twice")
         size += len(member.data)
         files[member.name] = member.data
-        if len(files) > MAX_FILES or size > MAX_BYTES:
-            raise ValueError(f"a bundle holds at most {MAX_FILES} files and {MAX_BYTES >> 20} MiB")
+        check_amount(len(files), size)
     _check_names(files)
     return files
 

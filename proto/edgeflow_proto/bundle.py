@@ -94,11 +94,16 @@ def _check_manifest(manifest: Manifest) -> None:
         check_file_name(name)
         if not _DIGEST.fullmatch(entry.digest) or entry.size < 0:
             raise ValueError(f"manifest: {name} has no proper digest and size")
-    if len(manifest.files) > MAX_FILES or sum(entry.size for entry in manifest.files.values()) > MAX_BYTES:
-        raise ValueError(f"a bundle holds at most {MAX_FILES} files and {MAX_BYTES >> 20} MiB")
+    check_amount(len(manifest.files), sum(entry.size for entry in manifest.files.values()))
     for folder in {name[:i] for name in manifest.files for i, char in enumerate(name) if char == "/"}:
         if folder in manifest.files:
             raise ValueError(f"manifest: {folder} is both a file and a folder")
+
+
+def check_amount(files: int, size: int) -> None:
+    """Raise ValueError for more files, or more bytes in them, than a bundle may hold."""
+    if files > MAX_FILES or size > MAX_BYTES:
+        raise ValueError(f"a bundle holds at most {MAX_FILES} files and {MAX_BYTES >> 20} MiB")
 
 
 def check_file_name(name: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import uuid
@@ -18,6 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
 
+from edgeflow_agent.deploy.files import digest_of, matches, sync
 from edgeflow_agent.store.budget import on_disk
 from edgeflow_proto.bundle import MANIFEST_FILE, FileEntry, Manifest, decode_manifest
 
@@ -91,7 +91,7 @@ class Fetcher:
                     places.append((entry.digest, path.parent / name))
         present: dict[str, Path] = {}
         for digest, path in places:
-            if digest in wanted and digest not in present and _matches(path, wanted[digest]):
+            if digest in wanted and digest not in present and matches(path, wanted[digest]):
                 present[digest] = path
         return present
 
@@ -141,27 +141,14 @@ class Fetcher:
             raise
 
 
-def _matches(path: Path, entry: FileEntry) -> bool:
-    """Say whether a file is there and has the digest, whatever became of the disk since it was written."""
-    try:
-        return path.stat().st_size == entry.size and _digest(path) == entry.digest
-    except OSError:
-        return False
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _verified(part: Path, entry: FileEntry) -> Path:
     """Give a complete part its name; raises ValueError, and drops it, when it has another digest."""
-    if _digest(part) != entry.digest:
+    if digest_of(part) != entry.digest:
         part.unlink()
         raise ValueError(f"blob {entry.digest}: what came has another digest")
-    _sync(part)
+    sync(part)
     target = part.rename(part.with_suffix(""))
-    _sync(target.parent)
+    sync(target.parent)
     return target
 
 
@@ -172,11 +159,3 @@ def _link(source: Path, target: Path) -> None:
         if error.errno == errno.ENOSPC:
             raise
         shutil.copyfile(source, target)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

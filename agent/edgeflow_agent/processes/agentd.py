@@ -20,6 +20,7 @@ import msgspec
 from edgeflow_agent.config import Http, Settings, pipelines_folder
 from edgeflow_agent.core import board as boards
 from edgeflow_agent.core import clock, footprint, logs, messages, shm, spawn
+from edgeflow_agent.core.background import Background
 from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.core.spawn import HeadStart
 from edgeflow_agent.core.version import version
@@ -145,9 +146,11 @@ class Agent:
         self._pipelines = Pipelines(
             self._supervisor, shared, self._io, self._settings, self._tell, self._storage
         )
-        self._offers = Offers(self._loop, self._state, self._store, self._settings.params)
+        background = Background(self._loop)
+        params = self._settings.params
+        self._offers = Offers(self._loop, background, self._state, self._store, params)
         folder = pipelines_folder(self._settings, settings_path)
-        self._folder = WatchedFolder(folder, self._offers, self._storage)
+        self._folder = WatchedFolder(folder, self._offers, self._storage, background)
 
     def _child(
         self, name: str, types: object, begin: Callable[[], None], heard: Callable[[object], None]
@@ -390,7 +393,7 @@ class Agent:
                 self._tell("pipeline.removed", "info", {"pipeline": name, "digest": running.digest})
             return
         origin, record = winner
-        if running is not None and running.digest == record.digest:
+        if running is not None and running.digest == record.digest and running.child is not None:
             running.origin, self._pipelines.changed = origin, True
             return
         self._tell("pipeline.deployed", "info", {"pipeline": name, "digest": record.digest, "origin": origin})

@@ -6,7 +6,6 @@ A bundle is staged, tried in a child process, moved to its immutable place, writ
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
@@ -23,9 +22,11 @@ from typing import IO, Any
 import lmdb
 import msgspec
 
+from edgeflow_agent.core.background import Background
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.prints import Lines
 from edgeflow_agent.core.reactor import Reactor
+from edgeflow_agent.deploy.files import matches, sync
 from edgeflow_agent.deploy.lifecycle import offered, withdrawn
 from edgeflow_agent.deploy.verdict import Verdict
 from edgeflow_agent.store.state import Deployment, OfferRecord, State
@@ -69,8 +70,16 @@ class Trial:
 class Offers:
     """Takes bundles in, one trial at a time, and remembers who wants what."""
 
-    def __init__(self, loop: Reactor, state: State, store: Path, params: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        loop: Reactor,
+        background: Background,
+        state: State,
+        store: Path,
+        params: dict[str, dict[str, Any]],
+    ) -> None:
         self._loop = loop
+        self._background = background
         self._state = state
         self._store = store
         self._params = params
@@ -210,7 +219,6 @@ class Offers:
         trial.printed.end()
         self._loop.forget(trial.pidfd)
         os.close(trial.pidfd)
-        self._current = None
         self._ended(trial, code)
 
     def _ended(self, trial: Trial, code: int) -> None:
@@ -221,24 +229,46 @@ class Offers:
             reason = "\n".join(str(problem) for problem in verdict.problems)
             if not reason and verdict.name != trial.name:
                 reason = f"{PIPELINE_FILE} is named {verdict.name!r}, not {trial.name!r}"
-        try:
-            if verdict is not None and not reason:
-                self._admit(trial, verdict)
-        except (OSError, lmdb.Error) as error:
-            reason = f"cannot be stored: {error}"
-        shutil.rmtree(trial.staging, ignore_errors=True)
-        if reason or verdict is None:
-            trial.done("", reason)
+        if verdict is None or reason:
+            self._finish(trial, "", reason)
         else:
-            trial.done(verdict.digest, "\n".join(verdict.warnings))
+            self._check(trial, verdict)
 
-    def _admit(self, trial: Trial, verdict: Verdict) -> None:
-        target = self.folder(verdict.digest)
-        if not (target / MANIFEST_FILE).exists():
+    def _finish(self, trial: Trial, digest: str, words: str) -> None:
+        self._current = None
+        shutil.rmtree(trial.staging, ignore_errors=True)
+        trial.done(digest, words)
+
+    def _check(self, trial: Trial, verdict: Verdict) -> None:
+        """Make what is new durable, or see what of an earlier copy is damaged; the loop does not wait."""
+        target, other = self.folder(verdict.digest), list[str]()
+
+        def job() -> None:
             _sync(trial.staging)
-            shutil.rmtree(target, ignore_errors=True)
+            if target.exists():
+                other.extend(_other(trial.staging, target))
+
+        self._background.run(job, lambda error: self._checked(trial, verdict, other, error))
+
+    def _checked(self, trial: Trial, verdict: Verdict, other: list[str], error: Exception | None) -> None:
+        try:
+            if error is None:
+                self._admit(trial, verdict, other)
+        except (OSError, lmdb.Error) as refusal:
+            error = refusal
+        if error is not None:
+            self._finish(trial, "", f"cannot be stored: {error}")
+        else:
+            self._finish(trial, verdict.digest, "\n".join(verdict.warnings))
+
+    def _admit(self, trial: Trial, verdict: Verdict, other: list[str]) -> None:
+        target = self.folder(verdict.digest)
+        if not target.exists():
             trial.staging.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
+        elif other:
+            _mend(target, trial.staging, other)
+            log.warning("%s was damaged on the disk: %s put right", target, ", ".join(other))
         record = OfferRecord(verdict.digest, trial.fingerprint, trial.revision, verdict.warnings)
         self._remember(
             trial.name, offered(self.deployments.get(trial.name, Deployment()), trial.origin, record)
@@ -270,24 +300,24 @@ def _verdict(output: list[bytes]) -> Verdict | None:
         return None
 
 
+def _mend(folder: Path, files: Path, names: list[str]) -> None:
+    """Put files in the place of damaged ones, each at once: whoever has the old ones open keeps them."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (files / name).replace(folder / name)
+    sync(*(path for path in folder.rglob("*") if path.is_dir()), folder)
+
+
 def _sync(folder: Path) -> None:
-    """Make a folder's files and names durable."""
-    for path in (*folder.rglob("*"), folder) if folder.name != "bundles" else (folder,):
-        fd = os.open(path, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
+    """Make files and names durable, but for what blocks whoever opens it: a trial may leave pipes."""
+    sync(*(path for path in folder.rglob("*") if path.is_file() or path.is_dir()), folder)
 
 
-def files(path: Path) -> list[Path]:
-    """Return a file, or all files below a folder."""
-    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-
-
-def fingerprint(path: Path) -> str:
-    """Return a digest of names, sizes and times below `path`: changes when a file may have changed."""
-    lines = [
-        f"{file.relative_to(path.parent)} {s.st_size} {s.st_mtime_ns}"
-        for file in files(path)
-        for s in (file.stat(),)
-    ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def _other(files: Path, folder: Path) -> list[str]:
+    """Return which of a bundle's files are not in a folder as they should be; the manifest last."""
+    manifest = decode_manifest((files / MANIFEST_FILE).read_bytes())
+    other = [name for name, entry in manifest.files.items() if not matches(folder / name, entry)]
+    with contextlib.suppress(OSError):
+        if (folder / MANIFEST_FILE).read_bytes() == manifest.encode():
+            return other
+    return [*other, MANIFEST_FILE]

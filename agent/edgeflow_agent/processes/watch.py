@@ -8,8 +8,10 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from edgeflow_agent.core.background import Background
 from edgeflow_agent.core.clock import boottime_ns
-from edgeflow_agent.processes.offers import Offers, Trial, files, fingerprint
+from edgeflow_agent.deploy.files import File, copy, fingerprint, listed
+from edgeflow_agent.processes.offers import Offers, Trial
 from edgeflow_agent.processes.storage import Storage
 from edgeflow_agent.store.budget import on_disk
 from edgeflow_proto.bundle import PIPELINE_FILE
@@ -23,13 +25,15 @@ SCAN_NS = 2 * 10**9
 class WatchedFolder:
     """Offers what is in the folder when it is new or changed, withdraws what is gone."""
 
-    def __init__(self, folder: Path | None, offers: Offers, storage: Storage) -> None:
+    def __init__(self, folder: Path | None, offers: Offers, storage: Storage, background: Background) -> None:
         self._folder = folder
         self._offers = offers
         self._storage = storage
+        self._background = background
         self._due = 0
         self._seen: dict[str, str] = {}  # name → fingerprint last offered
         self._unread: set[str] = set()
+        self._coming: set[str] = set()  # names that wait for room, or are copied
         self.refused: dict[str, str] = {}  # name → why its newest content does not run
         self.changed = False  # what is refused
 
@@ -56,13 +60,16 @@ class WatchedFolder:
 
     def _attempt(self, name: str, path: Path) -> None:
         """Consider a bundle; what cannot be read or copied now is tried again, and holds up no other."""
+        if name in self._coming:
+            return
         try:
             self._consider(name, path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._failed(name, error)
 
     def _consider(self, name: str, path: Path) -> None:
-        content = fingerprint(path)
+        found = listed(path)
+        content = fingerprint(found)
         if content == self._seen.get(name):
             return
         deployment = self._offers.deployments.get(name)
@@ -70,25 +77,30 @@ class WatchedFolder:
         if record is not None and content == record.fingerprint:
             self._read(name)
             return
-        size = on_disk(file.stat().st_size for file in files(path))
-        staging = self._offers.stage(name)
+        size, staging = on_disk(file.size for file in found), self._offers.stage(name)
         self._seen[name] = content
-        self._storage.claim(name, size, staging, partial(self._answered, name, path, content, staging))
+        self._coming.add(name)
+        self._storage.claim(name, size, staging, partial(self._answered, name, found, staging))
 
-    def _answered(self, name: str, path: Path, content: str, staging: Path, why: str) -> None:
-        """Copy a bundle to where it is tried, if there is room for it."""
-        try:
-            if why:
-                raise OSError(errno.ENOSPC, why)
-            self._take(name, path, content, staging)
+    def _answered(self, name: str, found: list[File], staging: Path, why: str) -> None:
+        """Copy a bundle to where it is tried, if there is room for it; the loop does not wait for that."""
+        ended = partial(self._copied, name, fingerprint(found), staging)
+        if why:
+            ended(OSError(errno.ENOSPC, why))
+        else:
+            self._background.run(partial(copy, found, staging), ended)
+
+    def _copied(self, name: str, content: str, staging: Path, error: Exception | None) -> None:
+        self._coming.discard(name)
+        self._storage.release(name)
+        if error is None:
             self._read(name)
-        except OSError as error:
+            self._offers.offer(Trial(name, ORIGIN, staging, content, 0, partial(self._tried, name)))
+        else:
             shutil.rmtree(staging, ignore_errors=True)
             self._failed(name, error)
-        finally:
-            self._storage.release(name)
 
-    def _failed(self, name: str, error: OSError) -> None:
+    def _failed(self, name: str, error: Exception) -> None:
         self._seen.pop(name, None)
         if name not in self._unread:
             self._unread.add(name)
@@ -100,18 +112,8 @@ class WatchedFolder:
             self._unread.discard(name)
             self._refuse(name, "")
 
-    def _take(self, name: str, path: Path, content: str, staging: Path) -> None:
-        _copy(path, staging)
-        self._offers.offer(
-            Trial(
-                name,
-                ORIGIN,
-                staging,
-                content,
-                0,
-                lambda digest, words: self._done(name, "" if digest else words),
-            )
-        )
+    def _tried(self, name: str, digest: str, words: str) -> None:
+        self._done(name, "" if digest else words)
 
     def _done(self, name: str, reason: str) -> None:
         self._refuse(name, reason)
@@ -124,13 +126,6 @@ class WatchedFolder:
         self.changed |= self.refused.pop(name, "") != reason
         if reason:
             self.refused[name] = reason
-
-
-def _copy(path: Path, staging: Path) -> None:
-    if path.is_dir():
-        shutil.copytree(path, staging, dirs_exist_ok=True)
-    else:
-        shutil.copy(path, staging / PIPELINE_FILE)
 
 
 def _bundles(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from edgeflow_agent.core.background import Background
 from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.processes.offers import Offers, Trial
 from edgeflow_agent.store.state import State
+from edgeflow_proto.bundle import MANIFEST_FILE
 
 BEARING = Path(__file__).parents[3] / "examples" / "bearing"
 NAME = "bearing-watch"
@@ -32,20 +35,23 @@ class House:
     def __init__(self, store: Path) -> None:
         self.loop, self.store = Reactor(), store
         self.state = State(store / "state")
-        self.offers = Offers(self.loop, self.state, store, {})
+        self.offers = Offers(self.loop, Background(self.loop), self.state, store, {})
         self.offers.clean()
         self.outcomes: list[tuple[str, str]] = []
 
     def offer(self, code: str = "") -> tuple[str, str]:
         """Offer the example with more Python; return digest and words."""
+        before = len(self.outcomes)
+        self.put(code)
+        self.until(lambda: len(self.outcomes) > before)
+        return self.outcomes[-1]
+
+    def put(self, code: str = "") -> None:
         staging = self.offers.stage(NAME)
         shutil.copytree(BEARING, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         with (staging / "features.py").open("a") as file:
             file.write(code)
-        before = len(self.outcomes)
         self.offers.offer(Trial(NAME, "http", staging, "", 0, lambda *words: self.outcomes.append(words)))
-        self.until(lambda: len(self.outcomes) > before)
-        return self.outcomes[-1]
 
     def until(self, condition: Callable[[], bool], seconds: float = 6.0) -> None:
         deadline = time.monotonic() + seconds
@@ -97,6 +103,57 @@ def test_a_replaced_bundle_goes_once_nothing_runs_it(house: House) -> None:
     assert house.bundles == sorted([old, new])
     house.offers.tidy({new})
     assert house.bundles == [new]
+
+
+@pytest.mark.parametrize("harm", ["changed", "cut off", "gone", "no manifest"])
+def test_a_stored_bundle_that_is_damaged_is_put_right_when_it_is_deployed_again(
+    house: House, harm: str
+) -> None:
+    digest, _ = house.offer()
+    folder = house.offers.folder(digest)
+    whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    damaged = folder / (MANIFEST_FILE if harm == "no manifest" else "features.py")
+    if harm in ("gone", "no manifest"):
+        damaged.unlink()
+    else:
+        damaged.write_bytes(b"x" * (len(whole[damaged]) if harm == "changed" else 1))
+    with (folder / "pipeline.yaml").open("rb") as held:
+        assert house.offer() == (digest, "")
+        assert held.read() == whole[folder / "pipeline.yaml"]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == whole
+    assert not list((house.store / "staging").iterdir())
+
+
+def test_whoever_has_a_damaged_file_open_keeps_it_while_another_takes_its_place(house: House) -> None:
+    digest, _ = house.offer()
+    path = house.offers.folder(digest) / "features.py"
+    path.write_bytes(b"damaged")
+    with path.open("rb") as held:
+        house.offer()
+        assert held.read() == b"damaged"
+    assert path.read_bytes() == (BEARING / "features.py").read_bytes()
+
+
+def test_the_loop_goes_on_while_a_bundle_is_made_durable(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, enough, fsync = threading.Event(), threading.Event(), os.fsync
+
+    def slow(fd: int) -> None:
+        if "/staging/" in os.readlink(f"/proc/self/fd/{fd}"):
+            begun.set()
+            assert enough.wait(30)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    house.put()
+    house.until(begun.is_set, 30)
+    for _ in range(3):
+        house.offers.turn()
+    assert house.outcomes == []
+    enough.set()
+    house.until(lambda: len(house.outcomes) > 0, 30)
+    assert house.bundles == [house.outcomes[0][0]]
 
 
 def test_a_disk_that_refuses_to_remember_refuses_the_bundle(
