@@ -210,9 +210,14 @@ class Pipelines(Message, frozen=True):
 
 
 class Boots(Message, frozen=True):
-    """What is known of the clock, told whenever more is."""
+    """What is known of the clock, told whenever more is: of `count` boots some, from one place on.
+
+    The first of them come first; what was known before holds until all are there.
+    """
 
     boots: tuple[Boot, ...]
+    place: int
+    count: int
 
 
 class Offered(Message, frozen=True):

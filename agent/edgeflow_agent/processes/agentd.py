@@ -207,8 +207,7 @@ class Agent:
             self._folder.changed, self._pipelines.changed = False, True
         if self._pipelines.changed:
             self._pipelines.changed = not self._tell_link()
-        if self._time.changed:
-            self._time.changed = not self._link.send(messages.Boots(self._time.boots))
+        self._time.tell(self._link.send)
 
     def _tell_link(self) -> bool:
         """Tell `link` of all pipelines, of many in trouble more briefly; False when it is full."""

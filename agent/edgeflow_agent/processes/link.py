@@ -38,7 +38,7 @@ from edgeflow_agent.web.posts import Posts
 from edgeflow_agent.web.room import Room
 from edgeflow_agent.web.server import Server, bind, make_server
 from edgeflow_agent.web.taps import Taps
-from edgeflow_proto.timeline import Sync, Timeline
+from edgeflow_proto.timeline import Boot, Sync, Timeline
 from edgeflow_proto.v1.device_pb2 import DeviceMessage
 
 log = logging.getLogger("edgeflow.link")
@@ -69,6 +69,7 @@ class Link:
         self._relay = State(self._settings.relay or "")
         self._room = Room(self._control.send)
         self._wishes = Wishes(self._memory, Fetcher(self._store, self._room.claim), self._control.send)
+        self._boots: list[Boot] = []
         self._uplink = Uplink(self._parts())
         self._local = self._make_local(socket.socket(fileno=posts_fd))
         self._server: Server | None = None
@@ -238,7 +239,7 @@ class Link:
             self._local.tick.ring()
             self._wishes.pipelines(self._local.pipelines)
         elif isinstance(message, messages.Boots):
-            self._journals.timeline = Timeline(message.boots)
+            self._learn(message)
         elif isinstance(message, messages.Offered):
             self._local.offers.answered(message)
             self._wishes.answered(message)
@@ -248,6 +249,12 @@ class Link:
             self._local.taps.answered(message, fds)
         elif isinstance(message, messages.Stop):
             self._stop.set()
+
+    def _learn(self, message: messages.Boots) -> None:
+        """Take what is known of the clock once all of it has come; what comes anew begins with the oldest."""
+        self._boots = [*self._boots[: message.place], *message.boots]
+        if len(self._boots) == message.count:
+            self._journals.timeline = Timeline(self._boots)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import lmdb
 import msgspec
 
 from edgeflow_agent.core import clock
+from edgeflow_agent.core.messages import Boots
 from edgeflow_agent.store.state import State
 from edgeflow_proto.event import Clock
 from edgeflow_proto.timeline import Boot, Sync, following
@@ -22,7 +24,7 @@ from edgeflow_proto.timeline import Boot, Sync, following
 log = logging.getLogger("edgeflow.agentd")
 LOOK_NS = 10**9
 STEP_NS = 500_000_000  # what is more than any slewing does between two looks
-TOLD_BOOTS = 64  # to `link`, which dates no older events: their journals have long been turned over
+TOLD_BOOTS = 100  # in one message
 
 Tell = Callable[[str, str, dict[str, Any]], None]  # name, severity, data
 
@@ -39,13 +41,24 @@ class Timekeeper:
         self._boot = this or following(self._before, clock.boot_id())
         self._offset = clock.wall_ns() - clock.boottime_ns()
         self._looked = 0
+        self._untold: deque[Boots] = deque()
         self.changed = True
         self.live()
 
     @property
     def boots(self) -> tuple[Boot, ...]:
-        """This boot and the ones before it, oldest first."""
-        return (*self._before[1 - TOLD_BOOTS :], self._boot)
+        """This boot and the ones before it that are remembered, oldest first."""
+        return (*self._before, self._boot)
+
+    def tell(self, send: Callable[[Boots], bool]) -> None:
+        """Say what is known, in as many messages as it takes; the next call goes on where `send` said no."""
+        if self.changed:
+            boots = self.boots
+            places = range(0, len(boots), TOLD_BOOTS)
+            self._untold = deque(Boots(boots[at : at + TOLD_BOOTS], at, len(boots)) for at in places)
+            self.changed = False
+        while self._untold and send(self._untold[0]):
+            self._untold.popleft()
 
     def turn(self) -> None:
         """Look at the clock once a second."""

@@ -9,10 +9,13 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgeflow_agent.core import messages
 from edgeflow_agent.core.board import Histogram, labelled
+from edgeflow_proto.event import Clock
+from edgeflow_proto.timeline import Boot, Sync
 from tests.agent.uplink.standin import StandInRelay
 from tests.agent.web.harness import AgentdStandIn, block, pipeline
 from tests.agent.web.test_metrics import parse
@@ -46,6 +49,24 @@ def device(tmp_path: Path, relay: StandInRelay) -> Iterator[AgentdStandIn]:
 
 
 # the process
+
+
+def test_events_of_every_boot_that_is_remembered_are_dated_once_all_are_told(link: AgentdStandIn) -> None:
+    at, today = 10**9, 1_780_000_000 * 10**9
+    boots = [Boot(f"b{day}", syncs=(Sync(at, today + day * 10**15, 0, "relay"),)) for day in range(200)]
+    first = msgspec.structs.replace(block(1), clock=Clock("b3", 0, "unsynchronised"))
+    link.commit("one", first)
+    assert link.control is not None
+
+    def times() -> set[str]:
+        found = link.http.get("/api/v1/events", params={"pipeline": "one"}).json()["events"]
+        return {event["time"][:4] for event in found}
+
+    eventually(lambda: times() == {"1970"}, "it is there")
+    link.control.send(messages.Boots(tuple(boots[:120]), 0, 200))
+    link.control.send(messages.Boots(tuple(boots[:100]), 0, 200))  # more became known meanwhile
+    link.control.send(messages.Boots(tuple(boots[100:]), 100, 200))
+    eventually(lambda: times() == {"2026"}, "it is dated")
 
 
 def test_link_with_the_test_as_agentd_says_where_it_serves_beats_and_ends_when_told(

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from edgeflow_agent.core import clock
+from edgeflow_agent.core import clock, spawn
+from edgeflow_agent.core.channel import Channel
+from edgeflow_agent.core.messages import Boots
 from edgeflow_agent.processes.timekeeper import Timekeeper
 from edgeflow_agent.store import state
 from edgeflow_agent.store.state import State
-from edgeflow_proto.timeline import Boot, Sync
+from edgeflow_proto.timeline import DENIALS, MAX_SYNCS, Boot, Sync
 
 S = 10**9
 TODAY = 1_780_000_000 * S
@@ -124,6 +126,36 @@ def test_the_oldest_boots_are_forgotten(tmp_path: Path, monkeypatch: pytest.Monk
         store.keep_boot(Boot(f"boot-{number}"))
         store.keep_boot(Boot(f"boot-{number}", seen_ns=number))
     assert store.boots() == [Boot(f"boot-{number}", seen_ns=number) for number in (2, 3, 4)]
+
+
+def test_all_boots_are_told_in_messages_that_fit(
+    tmp_path: Path, kernel: Kernel, keeper: Callable[[], Timekeeper]
+) -> None:
+    store, days = State(tmp_path / "state"), state.MAX_BOOTS + 10
+    syncs = tuple(Sync(2**62 - hour, 2**62, 2**62, "synchronised") for hour in range(MAX_SYNCS))
+    for day in range(days):
+        store.keep_boot(Boot(f"{day:036}", 2**62, 2**62, syncs, DENIALS, 2**62))
+    store.close()
+    keep, ours, theirs = keeper(), *spawn.pair()
+    sender, receiver = Channel(ours, Boots), Channel(theirs, Boots)
+    found = list[Boot]()
+    while True:
+        keep.tell(sender.send)
+        heard = receiver.receive()
+        if heard is None:
+            break
+        message = heard[0]
+        assert isinstance(message, Boots)
+        assert (message.place, message.count) == (len(found), len(keep.boots))
+        found += message.boots
+    sender.close()
+    receiver.close()
+    assert found == list(keep.boots)
+    assert [boot.id for boot in found[:-1]] == [f"{day:036}" for day in range(10, days)]
+    keep.changed = True
+    again = list[Boots]()
+    keep.tell(lambda message: again.append(message) is None)
+    assert [boot for message in again for boot in message.boots] == found
 
 
 def test_the_kernel_here_can_be_asked() -> None:
