@@ -244,7 +244,7 @@ class Timeline:
     def _latest(self, place: int, t: int) -> int | None:
         """Return the latest wall time: all that was seen later had to happen before the next known time."""
         end = self._known[place].end
-        return None if end is None else end - (self.boots[place].seen_ns - t)
+        return None if end is None else end - max(0, self.boots[place].seen_ns - t)
 
 
 def _sync(written: Clock, t: int) -> Sync:

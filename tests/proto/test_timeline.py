@@ -72,6 +72,13 @@ def test_boots_without_a_clock_lie_between_what_came_before_and_after() -> None:
     assert latest <= middle + clock.uncertainty_ns
 
 
+def test_what_was_written_after_a_boot_was_last_seen_is_no_later_than_the_next_boot() -> None:
+    boots = [Boot("a", TODAY, 0), Boot("b", TODAY, syncs=(Sync(0, TODAY + HOUR, 0, "relay"),))]
+    clock = Timeline(boots).clock(written("a"), 60 * S)
+    assert clock.uncertainty_ns is not None
+    assert 60 * S + clock.offset_ns + clock.uncertainty_ns <= TODAY + HOUR + S
+
+
 def test_a_clock_nobody_vouches_for_is_kept_where_it_can_be_right() -> None:
     boots = [Boot("a", floor_ns=TODAY, seen_ns=HOUR)]
     right = written("a", TODAY + HOUR)
