@@ -265,7 +265,7 @@ class Journal:
         if self.bytes + need <= self.limit:
             return
         words = f"the journal may take {self.limit} bytes: {need} more do not go in"
-        if need + segment.room([b""]) > self.limit and not self.hold:
+        if need and need + segment.room([b""]) > self.limit and not self.hold:
             raise LimitError(words)
         known = acked()
         self._acked = self._acked if known is None else known

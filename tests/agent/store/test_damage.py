@@ -11,7 +11,7 @@ import pytest
 
 from edgeflow_agent.store import journal as journals
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.journal import MAX_OPEN, Damage, Journal, JournalError, JournalReader
+from edgeflow_agent.store.journal import MAX_OPEN, Damage, Journal, JournalError, JournalReader, LimitError
 from edgeflow_agent.store.recording import Recording, RecordingReader
 from edgeflow_agent.store.retention import Evicted, evict, leave_out
 from edgeflow_agent.store.segment import Segment
@@ -252,3 +252,15 @@ def test_a_damaged_recording_goes_on_in_a_new_segment(tmp_path: Path) -> None:
     reader = RecordingReader(tmp_path)
     assert [each.first - (1 << ROW_BITS) for each in reader.between()] == [5000]
     reader.close()
+
+
+def test_a_limit_that_holds_no_commit_is_kept_as_far_as_it_can_be(tmp_path: Path) -> None:
+    journal = long(tmp_path)
+    evicted = journal.trim(50_000)
+    assert evicted is not None
+    assert len(segment.names(tmp_path)) == 1
+    with pytest.raises(LimitError):
+        journal.commit([block(10)])
+    journal.trim(MB)
+    journal.commit([block(10)])
+    journal.close()
