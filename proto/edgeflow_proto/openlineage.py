@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from edgeflow_proto.recorded import Recorded
 from edgeflow_proto.trace import Json, Span, Step, Trace
 
 _SPEC = "https://openlineage.io/spec/2-0-2/OpenLineage.json"
@@ -91,10 +92,11 @@ class _Lineage:
     def _input(self, name: str, span: Span, step: Step | None) -> Json:
         kind = step.options.get("dtype", "") if step else ""
         columns = [{"name": column, "type": kind} for column in self._trace.columns.get(name, ())]
-        count = {} if span.count is None else {"rowCount": span.count}
+        rows = _count(span, self._trace.rows.get(name))
+        count = {} if rows is None else {"rowCount": rows}
         told = self.facets("InputDatasetFacet", inputStatistics=count, edgeflow_span=_plain(span))
         if span.began is None:  # rows of one ring, whose numbers can be compared
-            told["subset"] = self._signed(_SUBSET, {"inputCondition": _between(span)})
+            told["subset"] = self._signed(_SUBSET, {"inputCondition": _condition(span, step)})
         return {
             "namespace": self._namespace, "name": f"{self._trace.pipeline}/{name}",
             "facets": self.facets(
@@ -128,16 +130,30 @@ def _schema(name: str, base: str) -> str:
     return f"https://openlineage.io/spec/facets/{path}.json#/$defs/{path.partition('/')[2]}"
 
 
-def _between(span: Span) -> Json:
-    return {
-        "type": "binary", "operator": "AND",
-        "left": _compared("GREATER_EQUAL_THAN", span.first), "right": _compared("LESS_EQUAL_THAN", span.last),
-    }  # fmt: skip
+def _count(span: Span, found: Recorded | None) -> int | None:
+    """Return how many rows are behind the event; those of one key can be counted where all are recorded."""
+    if span.key is None:
+        return span.count
+    return found.own if found is not None and found.whole and found.count == span.count else None
 
 
-def _compared(comparison: str, row: int) -> Json:
-    field, literal = {"type": "field", "field": "row"}, {"type": "literal", "value": str(row)}
-    return {"type": "compare", "comparison": comparison, "left": field, "right": literal}
+def _condition(span: Span, step: Step | None) -> Json:
+    numbered = _both(
+        _compared("row", "GREATER_EQUAL_THAN", str(span.first)),
+        _compared("row", "LESS_EQUAL_THAN", str(span.last)),
+    )
+    if span.key is None or step is None:
+        return numbered
+    return _both(numbered, _compared(str(step.options["key"]), "EQUAL", span.key))
+
+
+def _both(left: Json, right: Json) -> Json:
+    return {"type": "binary", "operator": "AND", "left": left, "right": right}
+
+
+def _compared(field: str, comparison: str, value: str) -> Json:
+    left, right = {"type": "field", "field": field}, {"type": "literal", "value": value}
+    return {"type": "compare", "comparison": comparison, "left": left, "right": right}
 
 
 def _plain(span: Span) -> Json:

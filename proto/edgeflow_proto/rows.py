@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import IO, Literal
 
 import cbor2
@@ -156,6 +157,29 @@ def within(rows: Rows, first: int, last: int) -> Rows | None:
         gaps={place - start: why for place, why in rows.gaps.items() if start <= place < stop},
         next={}, state=b"",
     )  # fmt: skip
+
+
+def of_key(blocks: Iterable[Rows], key: str | None) -> Iterator[Rows]:
+    """Yield the rows of a key: a block for each stretch of them that no other key's row is in.
+
+    Of an input without keys, and without a `key`, all rows are yielded.
+    """
+    for rows in blocks:
+        if key is None or not rows.keys:
+            yield rows
+        elif key in rows.keys:
+            yield from _stretches(rows, rows.keys.index(key))
+
+
+def _stretches(rows: Rows, key: int) -> Iterator[Rows]:
+    first = rows.first
+    named = {"keys": rows.keys[key : key + 1], "numbers": rows.numbers[key : key + 1]}
+    for own, stretch in groupby(struct.unpack(f"<{rows.count}I", rows.key), key.__eq__):
+        count = len([*stretch])
+        found = within(rows, first, first + count - 1) if own else None
+        if found is not None:
+            yield msgspec.structs.replace(found, key=bytes(4 * count), **named)
+        first += count
 
 
 class Hole(msgspec.Struct, frozen=True):

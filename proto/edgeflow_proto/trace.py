@@ -8,13 +8,14 @@ journal (`edgeflow_proto.setup`) and the event itself, whose spans say which row
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from edgeflow_proto.event import AGENT, ROW_BITS, identity, source
+from edgeflow_proto.pipeline.kinds.base import kinds
 from edgeflow_proto.recorded import Recorded
 from edgeflow_proto.rows_csv import Naming
 from edgeflow_proto.setup import TYPE, Entry, Model, Setup, setup_from
@@ -37,6 +38,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The rows of an input behind an event, both ends included, numbered within their ring's generation.
 
     `began` is the generation of the first where it is another: rows of two rings, whose count is not known.
+    With a `key` only those of that key are behind it; they lie among those of others.
     """
 
     generation: int
@@ -44,6 +46,13 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last: int
     count: int | None = None
     began: int | None = None
+    key: str | None = None
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """The first and the last row as an event numbers them."""
+        began = self.generation if self.began is None else self.began
+        return began << ROW_BITS | self.first, self.generation << ROW_BITS | self.last
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -111,14 +120,11 @@ def trace_from(data: Any) -> Trace:
         raise ValueError(f"not a trace: {error}") from None
 
 
-def trace(
-    event: Json, told: Json | None, around: Iterable[Json], rows: Mapping[str, Recorded] | None = None
-) -> Trace:
-    """Put a trace together.
+def trace(event: Json, told: Json | None, around: Iterable[Json]) -> Trace:
+    """Put a trace together, but for what is recorded of its rows.
 
     `told` is the newest event of type `edgeflow_proto.setup.TYPE` at or before the event in its journal, if
-    there is one; of the events `around` those are told that say what was lost nearby. `rows` tell what is
-    recorded, by input.
+    there is one; of the events `around` those are told that say what was lost nearby.
     Raises ValueError where the event is none that EdgeFlow stores.
     """
     setup, missing = _setup(event, told)
@@ -126,13 +132,14 @@ def trace(
     known = Trace(
         event=event, device=device, pipeline=pipeline, spans=_spans(event), lost=nearby(event, around),
         missing=missing, digest=event.get("pipelinedigest", ""), models=_digests(event),
-        rows=dict(rows or {}),
     )  # fmt: skip
     if setup is None or told is None:
         return known
+    path = _path(event, setup)
     return msgspec.structs.replace(
-        known, told=Told(told["id"], told["time"], setup.fingerprint),
-        path=_path(event, setup), params=setup.params,
+        known, told=Told(told["id"], told["time"], setup.fingerprint), path=path,
+        spans={name: _keyed(span, event, path, name) for name, span in known.spans.items()},
+        params=setup.params,
         models={step: model.digest for step, model in setup.models.items()}, functions=setup.functions,
         versions=setup.versions, settings=setup.settings,
         columns={entry.name: entry.columns for entry in setup.entries if entry.name in known.spans},
@@ -153,10 +160,9 @@ def _setup(event: Json, told: Json | None) -> tuple[Setup | None, str]:
         return None, f"{told['id']}: {error}"
 
 
-def naming_of(trace: Trace | None, name: str) -> Naming:
+def naming_of(trace: Trace, name: str) -> Naming:
     """Return what an input calls its key and its words, as far as that is known."""
-    path = trace.path if trace is not None else []
-    options = next((step.options for step in path if step.name == name), {})
+    options = next((step.options for step in trace.path if step.name == name), {})
     known = {"key": options.get("key") or "key", "codes": options.get("codes") or {}}
     return msgspec.convert(known, Naming)
 
@@ -177,6 +183,23 @@ def _span(first: int, last: int) -> Span:
     if began != generation:
         return Span(generation=generation, first=first & row, last=last & row, began=began)
     return Span(generation=generation, first=first & row, last=last & row, count=last - first + 1)
+
+
+def _keyed(span: Span, event: Json, path: Sequence[Step], name: str) -> Span:
+    """Return a span with the key of its rows: the event's subject, where the input has keys.
+
+    Not so behind a step that puts rows of several keys into one, or of which that is not known.
+    """
+    reached = {name}
+    known = kinds("step")
+    for step in path:
+        if not reached.isdisjoint(edge.partition(".")[0] for edge in step.sources.values()):
+            reached.add(step.name)
+            kind = known.get(step.kind)
+            if step.role == "step" and getattr(kind, "mixes_keys", True):
+                return span
+    keyed = any(step.name == name and step.options.get("key") is not None for step in path)
+    return msgspec.structs.replace(span, key=event.get("subject")) if keyed else span
 
 
 def _path(event: Json, setup: Setup) -> list[Step]:

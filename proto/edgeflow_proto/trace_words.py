@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from edgeflow_proto.setup import TYPE
-from edgeflow_proto.trace import Json, Span, Step, Trace
+from edgeflow_proto.trace import Json, Step, Trace
 
 ROWS = "Rows behind it"
 
@@ -75,16 +75,27 @@ def _pipeline(trace: Trace) -> Iterator[tuple[str, str]]:
 
 
 def _rows(trace: Trace) -> Iterator[tuple[str, ...]]:
-    for name, span in trace.spans.items():
-        yield name, span_words(span), ", ".join(trace.columns.get(name, ())), recorded_words(trace, name)
+    for name in trace.spans:
+        columns = ", ".join(trace.columns.get(name, ()))
+        yield name, span_words(trace, name), columns, recorded_words(trace, name)
 
 
-def span_words(span: Span) -> str:
-    """Return which rows a span has."""
+def span_words(trace: Trace, name: str) -> str:
+    """Return which rows of an input are behind an event."""
+    span, among = trace.spans[name], _among(trace, name)
     if span.began is not None:
-        return f"row {span.first} of ring {span.began} to row {span.last} of ring {span.generation}"
+        return f"row {span.first} of ring {span.began} to row {span.last} of ring {span.generation}{among}"
     count = f"{span.count:,} {'row' if span.count == 1 else 'rows'}"
-    return f"{count}: {span.first} to {span.last} of ring {span.generation}"
+    return f"{count}{among}: {span.first} to {span.last} of ring {span.generation}"
+
+
+def _among(trace: Trace, name: str) -> str:
+    """Return whose rows are meant among those of all keys, and how many where all can be counted."""
+    found, span = trace.rows.get(name), trace.spans[name]
+    if span.key is None:
+        return ""
+    counted = found is not None and found.whole and found.count == span.count
+    return f", {found.own:,} of {span.key}" if found and counted else f", those of {span.key} among them"
 
 
 def recorded_words(trace: Trace, name: str) -> str:
@@ -92,7 +103,8 @@ def recorded_words(trace: Trace, name: str) -> str:
     found, span = trace.rows.get(name), trace.spans[name]
     if found is not None and found.count:
         count = f"all {found.count:,}" if found.count == span.count else f"{found.count:,} of them"
-        return f"{count} recorded" if found.whole else f"the first {found.count:,} recorded, or more"
+        own = f", {found.own:,} of {span.key}" if found.own is not None and found.count != span.count else ""
+        return f"{count} recorded{own}" if found.whole else f"the first {found.count:,} recorded, or more"
     station = next((step for step in trace.path if step.name == name), None)
     record = station.options.get("record", "off") if station is not None else "off"
     if record == "off":

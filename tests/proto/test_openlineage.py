@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry, Resource
 
 from edgeflow_proto.event import ROW_BITS
 from edgeflow_proto.openlineage import run_events
+from edgeflow_proto.recorded import Recorded
 from edgeflow_proto.trace import trace
 from tests.support.traced import decided, journal, lost, told
 
@@ -79,9 +81,10 @@ def test_they_say_the_job_the_run_the_rows_read_and_the_event_written() -> None:
     assert accel["name"] == "watch/accel"
     assert accel["facets"]["version"]["datasetVersion"] == "3"
     assert [field["name"] for field in accel["facets"]["schema"]["fields"]] == ["x", "y", "z"]
-    assert accel["inputFacets"]["inputStatistics"]["rowCount"] == 256
     condition = accel["inputFacets"]["subset"]["inputCondition"]
-    assert (condition["left"]["right"]["value"], condition["right"]["right"]["value"]) == ("768", "1023")
+    numbers, key = condition["left"], condition["right"]
+    assert (numbers["left"]["right"]["value"], numbers["right"]["right"]["value"]) == ("768", "1023")
+    assert (key["left"]["field"], key["right"]["value"]) == ("machine", "press-7")
     (output,) = wrote["outputs"]
     assert output["facets"]["edgeflow_event"]["event"]["id"] == "j1-2"
     run = wrote["run"]["facets"]
@@ -107,6 +110,25 @@ def test_rows_of_two_rings_are_no_subset_by_number_and_still_valid(published: Pu
     wrote = json.loads(json.dumps(run_events(trace(event, start, []))[1]))
     published.check(RUN_EVENT, wrote)
     assert "subset" not in wrote["inputs"][0]["inputFacets"]
+
+
+@pytest.mark.parametrize(
+    ("subject", "found", "count"),
+    [
+        (True, Recorded(count=256, own=100), 100), (True, Recorded(count=200, own=100), None),
+        (True, None, None), (False, None, 256),
+    ],
+)  # fmt: skip
+def test_the_rows_of_a_key_are_counted_where_all_are_recorded(
+    subject: bool, found: Recorded | None, count: int | None, published: Published
+) -> None:
+    start, event = journal(told(), decided())
+    if not subject:
+        del event["subject"]
+    traced = msgspec.structs.replace(trace(event, start, []), rows={"accel": found} if found else {})
+    wrote = json.loads(json.dumps(run_events(traced)[1]))
+    published.check(RUN_EVENT, wrote)
+    assert wrote["inputs"][0]["inputFacets"]["inputStatistics"].get("rowCount") == count
 
 
 def test_without_a_set_up_there_is_no_run_to_tell_of() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from edgeflow_proto import rows_csv
 from edgeflow_proto.event import ROW_BITS, Clock
 from edgeflow_proto.recorded import MAX_BYTES, MAX_POINTS, Recorded, recorded
-from edgeflow_proto.rows import Rows
+from edgeflow_proto.rows import Rows, decode_rows, of_key
 from edgeflow_proto.rows_csv import Naming
 from edgeflow_proto.trace_plot import plots
 
@@ -66,6 +66,25 @@ def test_of_very_many_rows_the_first_are_looked_through() -> None:
     found = recorded(blocks, BASE, BASE + 200_000)
     assert not found.whole
     assert MAX_BYTES // 12 <= found.count < 200_000
+
+
+def test_of_one_key_the_rows_are_counted_and_drawn_and_what_lies_between_is_no_hole() -> None:
+    def block(first: int, values: list[float], keys: list[int]) -> Rows:
+        named = {"keys": ("a", "b"), "numbers": (7, 8), "key": struct.pack(f"<{len(keys)}I", *keys)}
+        return rows(first, [(value,) for value in values], **named)
+
+    blocks = [block(0, [1, 2, 3, 4], [0, 1, 1, 0]), block(6, [5], [1]), block(7, [6, 7], [0, 0])]
+    found = recorded(blocks, BASE, BASE + 8, "a")
+    x = [1, 4, None, None, 6, 7]  # rows 4 and 5 are not recorded: nobody knows whose they were
+    assert (found.count, found.own, curves(found)) == (7, 4, {"x": (x, x)})
+    assert [(own.first - BASE, own.count, own.keys, own.numbers) for own in of_key(blocks, "a")] == [
+        (0, 1, ("a",), (7,)), (3, 1, ("a",), (7,)), (7, 2, ("a",), (7,)),
+    ]  # fmt: skip
+    assert [decode_rows(own.encode()) for own in of_key(blocks, "a")] == [*of_key(blocks, "a")]
+    assert [*of_key(blocks, "c")] == []
+    assert [*of_key(blocks, None)] == blocks
+    unkeyed = [rows(0, [(1,)])]
+    assert [*of_key(unkeyed, "a")] == unkeyed
 
 
 def test_a_plot_has_a_shape_for_each_stretch_and_escapes_names() -> None:

@@ -6,7 +6,10 @@ import msgspec
 import pytest
 
 from edgeflow_proto.event import ROW_BITS, Clock
+from edgeflow_proto.pipeline.load import load
+from edgeflow_proto.setup import entries
 from edgeflow_proto.trace import MAX_LOSSES, NEAR_EVENTS, Span, trace
+from tests.support.documents import graph_in_memory
 from tests.support.traced import DIGEST, FUNCTION, MODEL, decided, journal, lost, told
 
 
@@ -25,7 +28,7 @@ def test_a_trace_leads_from_the_inputs_to_the_event_with_all_that_bears_on_it() 
     model = by_name["score"].model
     assert model is not None
     assert (model.file, model.digest, model.provider) == ("bearing.onnx", MODEL, "cpu")
-    assert found.spans == {"accel": Span(generation=3, first=768, last=1023, count=256)}
+    assert found.spans == {"accel": Span(generation=3, first=768, last=1023, count=256, key="press-7")}
     assert found.columns == {"accel": ("x", "y", "z")}
     assert (found.digest, found.models, found.functions) == (
         DIGEST, {"score": MODEL}, {"features.py": FUNCTION},
@@ -60,12 +63,50 @@ def test_what_the_agent_tells_of_a_step_or_input_leads_to_that() -> None:
     assert len(trace(start, start, []).path) == 9
 
 
+KEYED = """
+edgeflow: 1
+name: watch
+inputs:
+  accel: {mqtt: "plant/{machine}/accel", key: machine, fields: [x]}
+  heat: {mqtt: plant/heat, fields: [degrees]}
+steps:
+  rows: {from: accel, batch: 64}
+  mixed: {from: rows, stats: [mean]}
+  cool: {from: heat, batch: 1}
+  cooler: {from: cool, stats: [max]}
+  both: {from: {a: accel, b: cooler}, join: {tolerance: 1 s}}
+outputs:
+  each: {from: accel, event: {type: each}}
+  mixture: {from: mixed, event: {type: mixture}}
+  joint: {from: both, event: {type: joint}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "accel"), [("each", "press-7"), ("mixture", None), ("joint", "press-7"), ("other", None)]
+)
+def test_the_key_of_an_event_is_that_of_its_rows_unless_a_step_mixed_keys(
+    output: str, accel: str | None
+) -> None:
+    start, event = journal(told(), decided(output=output))
+    source, _ = load(KEYED, "pipeline.yaml")
+    assert source is not None
+    start["data"]["entries"] = msgspec.to_builtins(entries(graph_in_memory(KEYED), source.data))
+    event["inputspan"] = f"accel:{(3 << ROW_BITS) + 1}-{(3 << ROW_BITS) + 9} heat:1-2"
+    spans = trace(event, start, []).spans
+    assert (spans["accel"].key, spans["heat"].key) == (accel, None)
+    assert spans["accel"].numbers == ((3 << ROW_BITS) + 1, (3 << ROW_BITS) + 9)
+    del event["subject"]
+    assert trace(event, start, []).spans["accel"].key is None
+    assert trace(event | {"subject": "press-7"}, None, []).spans["accel"].key is None
+
+
 def test_rows_of_two_rings_have_no_count() -> None:
     start, event = journal(told(), decided())
     row = (2 << ROW_BITS) + 7
     event["inputspan"] = f"accel:{row}-{(3 << ROW_BITS) + 5} heat:{row}-{row}"
     spans = trace(event, start, []).spans
-    assert spans["accel"] == Span(generation=3, first=7, last=5, began=2)
+    assert spans["accel"] == Span(generation=3, first=7, last=5, began=2, key="press-7")
     assert spans["heat"] == Span(generation=2, first=7, last=7, count=1)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from edgeflow_proto.event import ROW_BITS
 from edgeflow_proto.recorded import Recorded
-from edgeflow_proto.trace import trace
+from edgeflow_proto.trace import Json, trace
 from edgeflow_proto.trace_words import sections
 from tests.support.traced import decided, journal, lost, told
 
 
-def shown(*arguments: object) -> dict[str, tuple[list[tuple[str, ...]], str]]:
+def shown(
+    event: Json, told: Json | None, around: list[Json], rows: dict[str, Recorded] | None = None
+) -> dict[str, tuple[list[tuple[str, ...]], str]]:
     """Return rows and words of each section by its title."""
-    found = sections(trace(*arguments))  # type: ignore[arg-type]
+    found = sections(msgspec.structs.replace(trace(event, told, around), rows=rows or {}))
     return {section.title: ([*section.rows], section.words) for section in found}
 
 
@@ -25,7 +28,7 @@ def test_all_of_a_trace_is_said() -> None:
     assert ("score", "0.95") in found["Event"][0]
     assert ("parameter limit", "0.9") in found["Pipeline"][0]
     assert found["Rows behind it"][0] == [
-        ("accel", "256 rows: 768 to 1023 of ring 3", "x, y, z", "not recorded")
+        ("accel", "256 rows, those of press-7 among them: 768 to 1023 of ring 3", "x, y, z", "not recorded")
     ]
     alarm = (
         "alarm",
@@ -55,8 +58,8 @@ def test_what_is_not_known_and_what_there_is_none_of_is_said_too() -> None:
         ("off", None, "not recorded"),
         ("all", None, "recorded on the device, which can be asked for them"),
         ("all", Recorded(), "not recorded any more"),
-        ("all", Recorded(count=256), "all 256 recorded"),
-        ({"before": "1 s"}, Recorded(count=200), "200 of them recorded"),
+        ("all", Recorded(count=256, own=100), "all 256 recorded"),
+        ({"before": "1 s"}, Recorded(count=200, own=9), "200 of them recorded, 9 of press-7"),
         ("all", Recorded(count=100, whole=False), "the first 100 recorded, or more"),
     ],
 )
@@ -66,3 +69,12 @@ def test_what_is_recorded_of_the_rows_is_said(record: object, found: Recorded | 
     entry["options"]["record"] = record
     rows = shown(event, start, [], {} if found is None else {"accel": found})["Rows behind it"][0]
     assert rows[0][-1] == words
+
+
+def test_the_rows_of_a_key_are_counted_where_all_are_recorded() -> None:
+    start, event = journal(told(), decided())
+    words = shown(event, start, [], {"accel": Recorded(count=256, own=100)})["Rows behind it"][0][0][1]
+    assert words == "256 rows, 100 of press-7: 768 to 1023 of ring 3"
+    unkeyed = {name: value for name, value in event.items() if name != "subject"}
+    words = shown(unkeyed, start, [], {"accel": Recorded(count=256)})["Rows behind it"][0][0][1]
+    assert words == "256 rows: 768 to 1023 of ring 3"

@@ -72,7 +72,7 @@ def test_the_list_of_events_leads_to_a_page_that_explains_one(relay: Relay) -> N
     assert f'<a href="{link}">watch.raised</a>' in relay.request("GET", "/")[1].decode()
     status, page = relay.request("GET", link)
     assert status == 200
-    assert "<td>256 rows: 768 to 1023 of ring 3</td>" in page.decode()
+    assert "<td>256 rows, those of press-7 among them: 768 to 1023 of ring 3</td>" in page.decode()
     assert 'href="/api/v1/events/n1-2/trace?device=dev-6"' in page.decode()
     assert relay.request("GET", "/events/n1-9")[0] == 404
 

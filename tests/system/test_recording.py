@@ -107,7 +107,7 @@ def test_the_rows_behind_an_event_come_as_files_from_the_device_and_from_its_fol
     expected = np.load(tmp_path / "sent.npy")[span["first"] : span["last"] + 1]
     array, table = tmp_path / "rows.npy", tmp_path / "rows.csv"
     said = called("trace", event["id"], "--to", device.url, "--rows", array)
-    assert said == f"{span['count']} rows of accel in {array}\n"
+    assert said.startswith(f"{span['count']} rows of accel in {array}\n")
     np.testing.assert_array_equal(np.load(array), expected)
     called("trace", event["id"], "--to", device.url, "--rows", table)
     values = np.genfromtxt(table, np.float32, delimiter=",", names=True, usecols=("x", "n"))

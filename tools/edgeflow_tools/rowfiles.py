@@ -12,14 +12,15 @@ from edgeflow_proto.rows import Rows
 from edgeflow_proto.rows_csv import Naming
 from edgeflow_tools.terminal import Failure
 
-ENDINGS = (".csv", ".npy")
+CSV, NPY = ".csv", ".npy"
+ENDINGS = (CSV, NPY)
 
 
 def write(blocks: Iterable[Rows], file: Path, naming: Naming) -> int:
     """Write rows to a file whose ending says as what; return how many there were. Raises Failure."""
     counted = _Counted(blocks)
     try:
-        if file.suffix == ".npy":
+        if file.suffix == NPY:
             np.save(file, _joined([*counted]))
         else:
             with file.open("w", encoding="utf-8", newline="") as out:

@@ -14,7 +14,6 @@ from edgeflow_agent.store.recording import Recordings
 from edgeflow_agent.store.state import timeline
 from edgeflow_agent.web import feed, traces
 from edgeflow_proto.bundle import MANIFEST_FILE
-from edgeflow_proto.event import identity
 from edgeflow_proto.rows import Rows
 from edgeflow_proto.trace import Trace
 from edgeflow_tools.terminal import Failure
@@ -45,9 +44,7 @@ class Stored:
     def rows(self, found: Trace, name: str) -> Iterator[Rows]:
         """Yield what is recorded of the rows of an input behind an event."""
         try:
-            event = feed.find(self._journals, *identity(found.event["id"]), self._device)
-            if event is not None:
-                yield from traces.rows_of(self._journals, self._recordings, event, name)
+            yield from traces.rows_of(self._journals, self._recordings, found, name)
         except JournalError as error:
             raise Failure(f"{self._store}: {error}") from None
 

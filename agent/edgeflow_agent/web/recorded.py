@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from edgeflow_agent.store.journal import JournalError
-from edgeflow_agent.web import feed, traces
+from edgeflow_agent.web import traces
 from edgeflow_agent.web.local import Local
 from edgeflow_proto import rows_csv
 from edgeflow_proto.bundle import MANIFEST_FILE, decode_manifest
-from edgeflow_proto.event import Event, identity, instant
+from edgeflow_proto.event import instant
 from edgeflow_proto.pipeline.schema import NAME
 from edgeflow_proto.rows import CONTENT_TYPE, Rows
 from edgeflow_proto.trace import Trace, naming_of
@@ -33,29 +33,26 @@ class Recorded:
 
     async def rows(self, request: Request) -> Response:
         """Return the recorded rows of an input behind an event: CSV, or blocks where those are accepted."""
-        event, name = self._event(request.path_params["id"]), request.path_params["input"]
-        if name not in event.spans:
+        found, name = self._traced(request.path_params["id"]), request.path_params["input"]
+        if name not in found.spans:
             raise HTTPException(404, f"no rows of an input {name[:100]!r} are behind this event")
         local = self._local
-        blocks = self._begun(traces.rows_of(local.journals, local.recordings, event, name))
+        blocks = self._begun(traces.rows_of(local.journals, local.recordings, found, name))
         if CONTENT_TYPE in request.headers.get("accept", ""):
             return self._answer(map(Rows.sent, blocks), CONTENT_TYPE)
-        text = (part.encode() for part in rows_csv.lines(blocks, naming_of(self._trace(event), name)))
-        return self._answer(text, rows_csv.CONTENT_TYPE, f"{event.id}-{name}.csv")
+        text = (part.encode() for part in rows_csv.lines(blocks, naming_of(found, name)))
+        return self._answer(text, rows_csv.CONTENT_TYPE, f"{found.event['id']}-{name}.csv")
 
-    def _event(self, event_id: str) -> Event:
+    def _traced(self, event_id: str) -> Trace:
+        local = self._local
         try:
-            self._local.look()
-            found = feed.find(self._local.journals, *identity(event_id), self._local.settings.device)
+            local.look()
+            found = traces.find(local.journals, local.recordings, local.settings.device, event_id)
         except (ValueError, JournalError) as error:
             raise HTTPException(404, str(error)) from None
         if found is None:
             raise HTTPException(404, "no such event on this device")
         return found
-
-    def _trace(self, event: Event) -> Trace | None:
-        local = self._local
-        return traces.find(local.journals, local.recordings, local.settings.device, event.id)
 
     async def recording(self, request: Request) -> Response:
         """Return the blocks of a pipeline's recording that were written from one moment to another.

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.store.readers import Journals, OpenJournal
 from edgeflow_agent.store.recording import Recordings
@@ -15,7 +17,7 @@ from edgeflow_agent.web import feed
 from edgeflow_proto import setup
 from edgeflow_proto.event import AGENT, Block, Event, decode_block, events, identity
 from edgeflow_proto.recorded import Recorded, recorded
-from edgeflow_proto.rows import Rows
+from edgeflow_proto.rows import Rows, of_key
 from edgeflow_proto.trace import AGENT_LOSSES, LOSSES, NEAR_EVENTS, NEAR_S, Json, Trace, trace
 
 log = logging.getLogger("edgeflow.web")
@@ -40,27 +42,30 @@ def find(journals: Journals, recordings: Recordings, device: str, event_id: str)
     own = journals.get(AGENT)
     if own is not None and own is not journal:
         around += _Sifter(journals, own, device).sift(1, own.bounds[1], AGENT_LOSSES)
-    return trace(event.to_json(), told[-1] if told else None, around, _recorded(journals, recordings, event))
+    found = trace(event.to_json(), told[-1] if told else None, around)
+    return msgspec.structs.replace(found, rows=_recorded(journals, recordings, found))
 
 
-def rows_of(journals: Journals, recordings: Recordings, event: Event, name: str) -> Iterator[Rows]:
+def rows_of(journals: Journals, recordings: Recordings, found: Trace, name: str) -> Iterator[Rows]:
     """Yield what is recorded of the rows of an input behind an event; raises JournalError while it does."""
-    recording = recordings.get(event.pipeline, journals.timeline)
-    if recording is not None and name in event.spans:
-        yield from recording.rows(name, *event.spans[name])
+    recording = recordings.get(found.pipeline, journals.timeline)
+    span = found.spans.get(name)
+    if recording is not None and span is not None:
+        yield from of_key(recording.rows(name, *span.numbers), span.key)
 
 
-def _recorded(journals: Journals, recordings: Recordings, event: Event) -> dict[str, Recorded]:
+def _recorded(journals: Journals, recordings: Recordings, found: Trace) -> dict[str, Recorded]:
     """Return what is recorded by input, if the pipeline is; what cannot be read explains nothing."""
-    found: dict[str, Recorded] = {}
-    if recordings.get(event.pipeline, journals.timeline) is None:
-        return found
-    for name, (first, last) in event.spans.items():
+    told: dict[str, Recorded] = {}
+    recording = recordings.get(found.pipeline, journals.timeline)
+    if recording is None:
+        return told
+    for name, span in found.spans.items():
         try:
-            found[name] = recorded(rows_of(journals, recordings, event, name), first, last)
+            told[name] = recorded(recording.rows(name, *span.numbers), *span.numbers, span.key)
         except JournalError as error:
-            log.error("the rows behind %s: %s", event.id, error)
-    return found
+            log.error("the rows behind %s: %s", found.event["id"], error)
+    return told
 
 
 class _Sifter:

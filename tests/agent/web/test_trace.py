@@ -28,7 +28,8 @@ def test_an_event_is_explained_from_its_journal_alone(link: AgentdStandIn) -> No
     assert [step["name"] for step in found["path"]] == [
         "accel", "window", "features", "score", "alarm", "raised",
     ]  # fmt: skip
-    assert found["spans"]["accel"] == {"generation": 3, "first": 832, "last": 1087, "count": 256}
+    span = {"generation": 3, "first": 832, "last": 1087, "count": 256, "key": "press-7"}
+    assert found["spans"]["accel"] == span
     assert [event["id"] for event in found["lost"]] == [f"{journal.id}-7"]
     assert trace(link, f"{journal.id}-15")[1]["told"]["id"] == f"{journal.id}-14"
 
@@ -71,7 +72,7 @@ def test_the_list_of_events_leads_to_a_page_that_explains_one(link: AgentdStandI
     assert f'<a href="/events/{journal.id}-2">watch.raised</a>' in link.http.get("/").text
     page = link.http.get(f"/events/{journal.id}-2")
     assert page.headers["content-security-policy"] == link.http.get("/").headers["content-security-policy"]
-    assert "<td>256 rows: 768 to 1023 of ring 3</td>" in page.text
+    assert "<td>256 rows, those of press-7 among them: 768 to 1023 of ring 3</td>" in page.text
     assert "&lt;b&gt;accel&lt;/b&gt;" in page.text
     assert "<script" not in page.text
     assert f'href="/api/v1/events/{journal.id}-2/trace"' in page.text

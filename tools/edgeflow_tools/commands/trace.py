@@ -131,9 +131,18 @@ def _write(source: _Asked | Stored, found: Trace, file: Path, name: str | None) 
     if first is None:
         raise Failure(f"no rows of {inputs[0]} are recorded that are behind this event")
     count = rowfiles.write(_with(first, blocks), file, naming_of(found, inputs[0]))
-    span = found.spans[inputs[0]]
+    note(f"{counted(count, 'row', 'rows')}{_whose(found, inputs[0], count)} in {file}")
+    if file.suffix == rowfiles.NPY:
+        note(f"an {rowfiles.NPY} file holds values alone; {rowfiles.CSV} has times and keys too")
+
+
+def _whose(found: Trace, name: str, count: int) -> str:
+    """Return which rows of an input were written, among how many."""
+    span = found.spans[name]
     of = f" of {span.count:,}" if span.count not in (None, count) else ""
-    note(f"{counted(count, 'row', 'rows')}{of} of {inputs[0]} in {file}")
+    if span.key is None:
+        return f"{of} of {name}"
+    return f" of {name}: those of {span.key} among {'all' if span.count is None else f'{span.count:,}'},"
 
 
 def _with(first: Rows, others: Iterator[Rows]) -> Iterator[Rows]:

@@ -177,6 +177,7 @@ class StepKind(Kind, frozen=True, kw_only=True):
     """A step. `sources` is how many edges it reads, at least and at most."""
 
     fixed_ports: ClassVar[tuple[str, ...]] = ()
+    mixes_keys: ClassVar[bool] = False  # a row that it gives is made of rows of several keys
     sources: ClassVar[tuple[int, int]] = (1, 1)
 
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:

@@ -67,6 +67,7 @@ class Batch(StepKind, frozen=True, kw_only=True):
     """Every `size` rows, whatever their keys, as one row ``(size, *row)`` with time and key of the last."""
 
     short: ClassVar[str | None] = "size"
+    mixes_keys: ClassVar[bool] = True
     size: int
 
     def flows(self, upstream: Flow, context: Context) -> dict[str, Flow]:
