@@ -1,6 +1,7 @@
 """Logs of every process: short lines for people on standard error, whole records as JSON in the store.
 
-Each call place may tell so much and no more, so a flood fills neither. A disk that refuses disturbs nobody:
+Each call place may tell so much of each level and no more, so a flood fills neither, and one of a lower level
+takes no room from errors. A disk that refuses disturbs nobody:
 the newest lines wait for it, the others are counted. Source: sd-daemon(3) for the priorities on standard
 error, systemd.exec(5) for JOURNAL_STREAM.
 """
@@ -23,7 +24,7 @@ from edgeflow_agent.core.board import Slot, labelled
 from edgeflow_agent.core.logfile import MAX_LINE, LogFile, pieces
 from edgeflow_proto.event import ClockQuality, wall_time
 
-BURST, REFILL_NS = 60, 10**9  # lines of one call place: so many at once, then one in so long
+BURST, REFILL_NS = 60, 10**9  # lines of one level and call place: so many at once, then one in so long
 LONGEST = 4000  # characters of a message, and of the end of a traceback
 _SHORT = 500  # where these take too many bytes
 _MAX_PLACES = 1000
@@ -44,7 +45,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A record as it is kept, one line of JSON.
 
     ``(boot, boottime_ns)`` orders lines whatever the wall clock did; `time` is what it showed. `suppressed`
-    is how many lines of this call place were left out before this one.
+    is how many lines of its level were left out before it that the same place told.
     """
 
     time: str  # RFC 3339
@@ -100,19 +101,22 @@ def _last(path: Path) -> Line | None:
     return None
 
 
+_Place = tuple[str, int, int, str]  # file, line, level, pipeline
+
+
 class Floods:
-    """How much each call place may still tell: a token bucket per place and pipeline."""
+    """How much each call place may still tell: a token bucket per place, level and pipeline."""
 
     def __init__(self) -> None:
-        self._rooms: dict[tuple[str, int, str], tuple[int, int]] = {}  # lines × REFILL_NS, and as of when
-        self._left_out: dict[tuple[str, int, str], int] = {}
+        self._rooms: dict[_Place, tuple[int, int]] = {}  # lines × REFILL_NS, and as of when
+        self._left_out: dict[_Place, int] = {}
         self.suppressed = 0
 
     def admit(self, record: logging.LogRecord, now: int) -> int | None:
-        """Return how many lines of this place were left out before this one, ``None`` to leave it out too."""
+        """Return how many lines like it were left out before this one, ``None`` to leave it out too."""
         if record.name == _OWN:
             return 0
-        place = (record.pathname, record.lineno, _pipeline(record))
+        place = (record.pathname, record.lineno, record.levelno // 10, _pipeline(record))
         room, since = self._rooms.get(place, (BURST * REFILL_NS, now))
         room = min(BURST * REFILL_NS, room + now - since)
         if len(self._rooms) >= _MAX_PLACES and place not in self._rooms:
@@ -142,6 +146,11 @@ def _trace(record: logging.LogRecord) -> str:
     return record.exc_text or ""
 
 
+def left_out(suppressed: int) -> str:
+    """Return what is said behind a line before which others of its place and level were left out."""
+    return f" ({suppressed} more from this place left out before)" if suppressed else ""
+
+
 class Stderr:
     """Short lines for people; with priorities where the journal reads them."""
 
@@ -151,8 +160,7 @@ class Stderr:
 
     def write(self, record: logging.LogRecord, suppressed: int) -> None:
         """Write a record; nobody may be there to read it."""
-        more = f" ({suppressed} more like it before)" if suppressed else ""
-        text = f"{record.name}: {_message(record)}{more}\n{_trace(record)}".rstrip()
+        text = f"{record.name}: {_message(record)}{left_out(suppressed)}\n{_trace(record)}".rstrip()
         if self._journal:
             priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
             text = "\n".join(f"<{priority}>{line}" for line in text.splitlines())

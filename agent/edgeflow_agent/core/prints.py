@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 log = logging.getLogger("edgeflow.print")
+_OWN_FRAMES = 5  # from the logging of a line up to who printed it: each print has an allowance of its own
 
 
 class Lines:
@@ -75,7 +76,7 @@ class _Printed(io.RawIOBase):
             return
         self._busy = True
         try:
-            log.log(self._level, "%s", text)
+            log.log(self._level, "%s", text, stacklevel=_OWN_FRAMES)
         finally:
             self._busy = False
 

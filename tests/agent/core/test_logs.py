@@ -115,7 +115,21 @@ def test_a_flood_from_one_place_is_cut_and_counted(kept: Kept, monkeypatch: pyte
     flood(2)
     assert [line.suppressed for line in kept.lines[BURST:]] == [0, 40]
     assert kept.count("_suppressed") == 41
-    assert "again 0 (40 more like it before)\n" in kept.stderr.getvalue()
+    assert "again 0 (40 more from this place left out before)\n" in kept.stderr.getvalue()
+
+
+def test_a_flood_takes_no_room_from_lines_of_a_higher_level_of_the_same_place(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "boottime_ns", Clock())
+    levels = [logging.INFO] * 10 * BURST + [logging.WARNING, logging.ERROR, logging.CRITICAL]
+    levels += [logging.ERROR] * 10 * BURST + [logging.CRITICAL]
+    for number, level in enumerate(levels):
+        kept.log.log(level, "line %d", number)
+    told = [line.level for line in kept.lines]
+    counts = [told.count(level) for level in ("info", "warning", "error", "critical")]
+    assert counts == [BURST, 1, BURST, 2]
+    assert all(line.suppressed == 0 for line in kept.lines)
 
 
 def test_floods_are_told_apart_by_pipeline_and_forget(kept: Kept) -> None:
@@ -160,6 +174,27 @@ def test_boots_are_numbered_on(tmp_path: Path) -> None:
     assert logs.boot_number(tmp_path) == 7
     (tmp_path / "b.2.jsonl").write_bytes(logs.encode(msgspec.structs.replace(line, boot_id=clock.boot_id())))
     assert logs.boot_number(tmp_path) == 5
+
+
+PRINTING = """
+import sys
+from edgeflow_agent.core import board, logs, prints
+logs.begin()
+logs.keep(logs.Keeping(sys.argv[1], 4 << 20, 1), "worker", board.Board(board.create()).slot(3), "watch")
+prints.take()
+for number in range(1000):
+    print("again", number)
+print("once"); print("to stderr", file=sys.stderr, flush=True)
+"""
+
+
+def test_a_flood_of_one_print_takes_no_room_from_another(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", PRINTING, str(tmp_path)], check=True, stderr=subprocess.DEVNULL)
+    (piece,) = pieces(tmp_path)
+    lines = [msgspec.json.decode(line, type=Line).message for line in piece.path.read_bytes().splitlines()]
+    assert BURST <= len(lines) < 1000
+    assert lines[:BURST] == [f"again {number}" for number in range(BURST)]
+    assert lines[-2:] == ["once", "to stderr"]
 
 
 CHILD = """

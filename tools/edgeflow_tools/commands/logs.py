@@ -132,10 +132,12 @@ def _remark(name: str | None, names: list[str], lines: list[Any], unreadable: in
 
 
 def _show(line: Line) -> None:
+    from edgeflow_agent.core.logs import left_out
+
     who = "/".join(part for part in (line["process"], line.get("pipeline", "")) if part)
     level = line["level"] if line["level"] != "info" else ""
     mark = "~" if line["clock"] in _UNCERTAIN else " "
-    more = f" ({line['suppressed']} more like it before)" if line.get("suppressed") else ""
+    more = left_out(line.get("suppressed", 0))
     click.echo(f"{line['time']}{mark} {who:<24} {level:<8} {line['message']}{more}")
     if line.get("traceback"):
         click.echo("    " + line["traceback"].rstrip().replace("\n", "\n    "))
