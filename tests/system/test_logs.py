@@ -81,6 +81,55 @@ def test_all_that_is_said_and_printed_is_in_the_pipelines_log(lone: Device) -> N
     assert "edgeflow.print: imported" in lone.log  # for people it is on standard error as well
 
 
+FAILING = """
+edgeflow: 1
+name: failing
+inputs:
+  v: {http: , fields: [x]}
+steps:
+  some: {from: v, python: {function: failing.some, shape: [1]}}
+outputs:
+  all: {from: some, event: failing.all}
+"""
+FAILS = """
+def some(rows):
+    if rows.min() < 0:
+        raise ValueError("boom\\n)")
+    return rows
+"""
+
+
+def test_the_error_of_a_step_is_logged_with_its_traceback_and_a_pipeline_that_is_quiet_is_known(
+    lone: Device,
+) -> None:
+    folder = lone.pipelines / "failing"
+    folder.mkdir()
+    (folder / "pipeline.yaml").write_text(FAILING)
+    (folder / "failing.py").write_text(FAILS)
+    lone.start()
+    eventually(lambda: "running" in lone.text("/api/v1/pipelines"), "it runs")
+    command = [sys.executable, "-m", "edgeflow_tools.cli", "logs", "failing"]
+    for where in (("--to", lone.url), ("--store", str(lone.store))):
+        quiet = subprocess.run([*command, *where], capture_output=True, text=True, check=True)
+        assert (quiet.stdout, quiet.stderr) == ("", "nothing is logged of 'failing' yet\n")
+    for x in [1, -1, -2] * 20:
+        body = json.dumps({"x": x}).encode()
+        assert lone.request("POST", "/api/v1/pipelines/failing/inputs/v", body, "application/json")[0] == 202
+    eventually(lambda: lone.metric("edgeflow_step_errors_total", pipeline="failing") == 40, "all have failed")
+    (line,) = [line for line in lines(lone) if line.pipeline == "failing"]
+    assert (line.process, line.level, line.logger) == ("worker", "error", "edgeflow.step")
+    assert line.message.startswith("steps.some: ")
+    assert line.message.endswith("dropped so far: failing.py:4: ValueError: boom\n)")
+    assert line.traceback.startswith("Traceback (most recent call last):\n")
+    assert line.traceback.endswith("ValueError: boom\n)\n")
+    assert "edgeflow_agent" not in line.traceback
+    assert "another exception" not in line.traceback
+    told = lone.pipeline("failing")["errors"]["some"]
+    assert "dropped: failing.py:4: ValueError: boom\n)\nTraceback" in told
+    assert told.endswith("ValueError: boom\n)")
+    assert "AuthorError" not in told
+
+
 RAW = "application/octet-stream"
 LOUD = """
 edgeflow: 1

@@ -36,6 +36,9 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     near = run("wacht", "--store", str(tmp_path))
     assert (near.exit_code, near.stdout) == (0, "")
     assert near.stderr == "nothing is logged of 'wacht' (did you mean 'watch'?)\n"
+    (tmp_path / "journals" / "quiet").mkdir(parents=True)
+    quiet = run("quiet", "--store", str(tmp_path))
+    assert (quiet.exit_code, quiet.stderr) == (0, "nothing is logged of 'quiet' yet\n")
     assert run("--store", str(tmp_path), "--to", "http://127.0.0.1:1").exit_code == 2
 
 

@@ -243,7 +243,7 @@ def test_a_step_that_raises_is_told_of_at_the_deployment_and_in_the_status(
     assert f"broken: {warning}" in call("status", "--to", device.url).stdout
     assert "raises on made-up rows" in device.text("/")
     device.request("POST", "/api/v1/pipelines/broken/inputs/value", b'{"x": 1}', "application/json")
-    line = "broken: double: 1 row dropped: AuthorError: double.py:2: OSError: no sensor\n"
+    line = "broken: double: 1 row dropped: double.py:2: OSError: no sensor\n"
     eventually(lambda: line in call("status", "--to", device.url).stdout, "the failure shows")
     assert call("status", "--to", device.url).exit_code == 1
 

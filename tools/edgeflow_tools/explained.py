@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch, Values, numbered
+from edgeflow_agent.core.errors import reason
 from edgeflow_agent.core.layout import RingSpec
 from edgeflow_agent.runtime.plan import Plan, PlannedStep
 from edgeflow_agent.runtime.run import Runtime
@@ -141,7 +142,7 @@ class Trial:
 
     def failed(self, step: str, error: Exception, rows: Batch) -> None:
         """Keep a step's first failure."""
-        self.raised.setdefault(step, f"{type(error).__name__}: {error}")
+        self.raised.setdefault(step, reason(error))
 
     def _look(self, edges: Mapping[str, Batch]) -> None:
         for step in self._plan.all_steps:

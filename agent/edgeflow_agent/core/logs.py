@@ -21,6 +21,7 @@ import msgspec
 
 from edgeflow_agent.core import clock
 from edgeflow_agent.core.board import Slot, labelled
+from edgeflow_agent.core.errors import shortened
 from edgeflow_agent.core.logfile import MAX_LINE, LogFile, pieces
 from edgeflow_proto.event import ClockQuality, wall_time
 
@@ -69,7 +70,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def encode(line: Line) -> bytes:
-    """Return a line as JSON with its end, at most `MAX_LINE` bytes; long texts lose their middle."""
+    """Return a line as JSON with its end, at most `MAX_LINE` bytes; long texts lose of their middle."""
     for longest in (LONGEST, _SHORT):
         texts = {name: _clipped(getattr(line, name), longest) for name in ("logger", "message", "traceback")}
         data = msgspec.json.encode(msgspec.structs.replace(line, **texts)) + b"\n"
@@ -79,7 +80,7 @@ def encode(line: Line) -> bytes:
 
 
 def _clipped(text: str, longest: int) -> str:
-    text = text if len(text) <= longest else f"{text[: longest // 2]} … {text[-longest // 2 :]}"
+    text = shortened(text, longest)
     return text.encode(errors="backslashreplace").decode()  # names of files may hold what UTF-8 does not
 
 

@@ -10,11 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from edgeflow_agent.core.errors import AuthorError
+
 _entered: list[str] = []  # the folder whose modules import each other now: that of one pipeline
-
-
-class AuthorError(ValueError):
-    """The author's code raised: the message names file and line, the cause is what it raised."""
 
 
 def load_function(folder: Path, module: str, name: str) -> Callable[..., Any]:

@@ -139,7 +139,7 @@ class Beside(Matching):
         except (ValueError, RuntimeError):
             if not self._step.stateless:
                 raise
-            return self._one_by_one(rows, sources)
+        return self._one_by_one(rows, sources)
 
     def _one_by_one(self, rows: Batch, sources: list[Values]) -> Batch:
         """Return what is made of rows, each by itself; raises PartlyFailedError for those it fails on."""

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch, Values
+from edgeflow_agent.core.errors import AuthorError
 from edgeflow_agent.core.ports import Operator, StepContext
-from edgeflow_agent.operators.author import AuthorError, blamed, load_function
+from edgeflow_agent.operators.author import blamed, load_function
 from edgeflow_proto.pipeline.kinds.base import default_columns
 from edgeflow_proto.pipeline.kinds.steps import python
 

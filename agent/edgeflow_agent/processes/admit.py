@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from edgeflow_agent.core.errors import reason
 from edgeflow_agent.deploy.verdict import Verdict
 from edgeflow_proto.bundle import (
     MANIFEST_FILE,
@@ -147,7 +148,7 @@ def _load(graph: Graph, folder: Path) -> Plan | dict[str, str]:
     except PlanError as error:
         return {error.step: f"cannot be set to work: {error.what}"}
     except Exception as error:  # the author's module may do anything when imported
-        return {"": f"cannot be set to work: {type(error).__name__}: {error}"}
+        return {"": f"cannot be set to work: {reason(error)}"}
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ from edgeflow_agent.config import Settings
 from edgeflow_agent.core import messages, shm, snapshot, spawn
 from edgeflow_agent.core.board import SLOTS, Board, labelled
 from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.core.errors import shortened
 from edgeflow_agent.core.layout import MAX_RING_BYTES, RingSpec, know_keys
 from edgeflow_agent.core.logs import Keeping
 from edgeflow_agent.processes.bundle import Bundle
@@ -28,6 +29,7 @@ from edgeflow_proto.pipeline.graph import Graph
 log = logging.getLogger("edgeflow.agentd")
 FAILING_DEATHS = 3
 WORN_ROWS = 1 << (ROW_BITS - 1)  # half of those that a ring has numbers for: a year at 16 kHz
+MAX_ERROR = 1200  # characters
 FAILED_EXIT = 3  # of a worker that said why before
 
 Tell = Callable[[str, str, dict[str, Any]], None]  # name, severity, data
@@ -110,18 +112,12 @@ class Pipeline:
 
     def status(self, journal: Path) -> messages.PipelineStatus:
         """Return what others are told."""
-        errors = {name: _clipped(text) for name, text in list(self.errors.items())[-2:]}
+        errors = {name: shortened(text, MAX_ERROR) for name, text in list(self.errors.items())[-2:]}
         return messages.PipelineStatus(
             self.name, self.digest, self.origin, self.state, self.reason[:1000], self.slot, str(self.folder),
             str(journal), self.child.restarts if self.child else 0, self.since, errors,
             self.warnings[:3],
         )  # fmt: skip
-
-
-def _clipped(text: str) -> str:
-    """Return an error short enough for a message: its first line, which says what it is, and its end."""
-    first, _, trace = text.partition("\n")
-    return f"{first[:400]}\n{trace[-800:]}".rstrip()
 
 
 def ring_spec(graph: Graph, name: str, generation: int) -> RingSpec:
@@ -356,7 +352,7 @@ class Pipelines:
             pipeline.change("failing", message.reason)
         elif isinstance(message, messages.StepFailed):
             dropped = f"{message.count} row{'' if message.count == 1 else 's'} dropped"
-            pipeline.errors[message.step] = f"{dropped}: {message.error}\n{message.trace}"
+            pipeline.errors[message.step] = f"{dropped}: {message.error}\n{message.trace}".rstrip()
 
     def _died(self, pipeline: Pipeline, death: Death) -> None:
         self.changed = True

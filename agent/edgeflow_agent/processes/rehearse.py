@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch
-from edgeflow_agent.operators.author import AuthorError
+from edgeflow_agent.core.errors import AuthorError
 from edgeflow_agent.runtime.plan import Plan, PlannedStep
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.graph import Graph

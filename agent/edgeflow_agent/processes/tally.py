@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import traceback
+import logging
 from collections.abc import Iterator
 
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.board import Counter, Slot, labelled
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.core.errors import raised, reason, shortened, trace_of
 from edgeflow_agent.core.messages import StepFailed
 from edgeflow_proto.pipeline.graph import Graph
 
+log = logging.getLogger("edgeflow.step")
 TELL_NS = 10**9
 NOTICE_NS = 60 * 10**9
-MAX_TRACE = 4000
+MAX_ERROR, MAX_TRACE = 500, 4000  # characters
 MAX_LETTERS = 256  # between two commits
 MAX_VALUES = 64  # of a row in a dead letter
 
@@ -42,6 +44,7 @@ class Tally:
             step: slot.counter(labelled("step_errors_total", step=step)) for step in steps
         }
         self._told_at = 0
+        self._logged: dict[str, int] = {}  # step → when its newest error was logged
         self._failures: dict[str, tuple[int, str]] = {}  # step → rows dropped so far, newest error
         self._noticed: dict[str, tuple[int, int]] = {}  # step → rows dropped when last noticed, and when
 
@@ -55,17 +58,27 @@ class Tally:
             self._budgets[step][1].add()
 
     def failed(self, step: str, error: Exception, rows: Batch) -> None:
-        """Count rows that a failing step dropped; tell `agentd` of it at most once a second."""
+        """Count rows that a failing step dropped; tell `agentd` of it at most once a second.
+
+        The first error of a step is logged with its traceback, and then one a minute.
+        """
         count = self._failures.get(step, (0, ""))[0] + len(rows)
-        self._failures[step] = (count, f"{type(error).__name__}: {error}"[:500])
+        self._failures[step] = (count, reason(error)[:MAX_ERROR])
         self._errors[step].add(len(rows))
         if step in self._lettered:
             self._letters += _letters(step, error, rows.take(slice(max(0, MAX_LETTERS - len(self._letters)))))
         now = boottime_ns()
         if now - self._told_at >= TELL_NS:
             self._told_at = now
-            trace = "".join(traceback.format_exception(error))[-MAX_TRACE:]
+            trace = shortened(trace_of(error), MAX_TRACE)
             self._channel.send(StepFailed(step, self._failures[step][1], trace, count))
+        if now - self._logged.get(step, now - NOTICE_NS) >= NOTICE_NS:
+            self._logged[step] = now
+            log.error(self._said(step), exc_info=raised(error))
+
+    def _said(self, step: str) -> str:
+        count, error = self._failures[step]
+        return f"steps.{step}: {count:,} {'row' if count == 1 else 'rows'} dropped so far: {error}"
 
     def letters(self) -> list[dict[str, object]]:
         """Return the dead letters since the last call: rows that a step failed on whose author wants them.
@@ -85,7 +98,7 @@ class Tally:
 
 
 def _letters(step: str, error: Exception, rows: Batch) -> Iterator[dict[str, object]]:
-    reason = f"{type(error).__name__}: {error}"[:500]
+    why = reason(error)[:MAX_ERROR]
     for values, t, span in zip(rows.values, rows.t.tolist(), rows.span.tolist(), strict=True):
         first = values.ravel()[:MAX_VALUES].tolist()
-        yield {"step": step, "reason": reason, "values": first, "rows": span, "t": t}
+        yield {"step": step, "reason": why, "values": first, "rows": span, "t": t}

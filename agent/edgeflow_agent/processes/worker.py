@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgeflow_agent.core import clock, footprint, logs, messages, prints, shm
+from edgeflow_agent.core import clock, errors, footprint, logs, messages, prints, shm
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.board import Board, Histogram, labelled
 from edgeflow_agent.core.channel import Channel, Closed, inherited
@@ -468,7 +468,7 @@ def main() -> int:
         Exception
     ) as error:  # whatever is wrong with the bundle or the store, `agentd` is told and shows it
         log.exception("%s cannot be run", message.pipeline)
-        channel.send(messages.WorkerFailed(f"{type(error).__name__}: {error}"[:MAX_REASON]))
+        channel.send(messages.WorkerFailed(errors.reason(error)[:MAX_REASON]))
         return FAILED_EXIT
     try:
         worker.run()

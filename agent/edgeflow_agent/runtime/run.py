@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch, concatenated
+from edgeflow_agent.core.errors import reason
 from edgeflow_agent.core.ports import PartlyFailedError
 from edgeflow_agent.runtime.plan import Plan, PlannedStep
 
@@ -109,10 +110,14 @@ class Runtime:
     def _run(self, step: PlannedStep, batch: Batch) -> dict[str, Batch]:
         observer, clock = self._observer, self._clock
         start = clock() if observer is not None else 0
+        failure: Exception | None = None
         try:
             result = step.operator(batch)
         except Exception as error:
-            result = self._rescue(step, batch, error)
+            failure = error
+        if failure is not None:  # here, so that what an author's code raises now has nothing to do with it
+            result = self._rescue(step, batch, failure)
+            failure = None  # its traceback holds this frame
         if observer is not None:
             observer.ran(step.name, len(batch.t), clock() - start)
         return result
@@ -121,30 +126,42 @@ class Runtime:
         """Run a step of several sources, whether they brought rows or only came further."""
         start = self._clock()
         given = [batch for batch in batches if batch is not None]
+        failure: Exception | None = None
         try:
             result = step.operator.meet(batches, [self._come(inputs) for inputs in step.sources.values()])
-        except PartlyFailedError as error:
-            result = error.made
-            self._tell(step, cast(Exception, error.__cause__), error.rows)
         except Exception as error:
-            step.operator.gap()
-            result = {}
-            for batch in given:
-                self._tell(step, error, batch)
+            failure = error
+        if failure is not None:
+            result = self._rescue_met(step, given, failure)
+            failure = None
         if self._observer is not None and given:
             self._observer.ran(step.name, sum(map(len, given)), self._clock() - start)
         return result
+
+    def _rescue_met(self, step: PlannedStep, given: list[Batch], error: Exception) -> dict[str, Batch]:
+        """Save what a step of several sources could do of the rows; what it failed on goes."""
+        if isinstance(error, PartlyFailedError):
+            self._tell(step, cast(Exception, error.__cause__), error.rows)
+            return error.made
+        step.operator.gap()
+        for batch in given:
+            self._tell(step, error, batch)
+        return {}
 
     def _come(self, inputs: tuple[str, ...]) -> int:
         """How far an edge has come: as far as the least of its inputs."""
         return min(self._until[name] for name in inputs)
 
     def _tick(self, step: PlannedStep, edges: dict[str, Batch], t: int) -> None:
+        failure: Exception | None = None
         try:
             result = step.operator.tick(t)
         except Exception as error:
+            failure = error
+        if failure is not None:
             step.operator.gap()
-            self._tell(step, error, None)
+            self._tell(step, failure, None)
+            failure = None
             return
         for port, rows in result.items():
             before = edges.get(step.edges[port])
@@ -176,7 +193,7 @@ class Runtime:
         if self._observer is not None and rows is not None:
             self._observer.failed(step.name, error, rows)
         if step.stops:
-            raise StepStoppedError(f"steps.{step.name}: {type(error).__name__}: {error}") from error
+            raise StepStoppedError(f"steps.{step.name}: {reason(error)}") from error
 
     def gap(self, name: str) -> None:
         """Rows of an input are missing before the next push: steps begin anew, unless it is bridged."""

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeflow_agent.core.batch import Batch
-from edgeflow_agent.operators.author import AuthorError
+from edgeflow_agent.core.errors import AuthorError
 from edgeflow_proto.pipeline.kinds.steps.python import Python
 from tests.support.steps import alone, assert_indifferent, cut, keyed, rows, run, sizes, step
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,37 @@ def test_only_the_rows_a_stateless_step_fails_on_are_dropped(tmp_path: Path) -> 
     assert (came["made"].span[:, 0] - FIRST).tolist() == [0, 2, 4]
     assert came["means"].values[:, 0].tolist() == [0.5, 1.5]
     assert notes.failures == [("flawed", "flawed.py:4: OverflowError: one", 2)]
+
+
+LOGS_ITS_OWN = """
+seen = []
+def f(rows):
+    try:
+        {}["its own"]
+    except KeyError as error:
+        seen.append(error.__context__)
+    raise OverflowError("ours")
+class Remembers:
+    def __call__(self, rows):
+        raise OverflowError("ours")
+    def gap(self):
+        try:
+            {}["its own"]
+        except KeyError as error:
+            seen.append(error.__context__)
+"""
+
+
+@pytest.mark.parametrize("name", ["f", "Remembers"])
+def test_what_an_authors_code_raises_has_nothing_to_do_with_what_it_raised_before(
+    tmp_path: Path, name: str
+) -> None:
+    runtime, notes = flawed(tmp_path, LOGS_ITS_OWN, FLAWED.replace("flawed.f}", f"flawed.{name}}}"))
+    seen = sys.modules["flawed"].seen
+    runtime.push("in", rows(np.zeros((3, 2), np.float32)))
+    assert [count for _, _, count in notes.failures] == [3]
+    assert seen
+    assert not any(seen)
 
 
 def test_a_step_that_always_fails_harms_no_other(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,10 @@ class _Device:
 
     def remark(self, name: str | None) -> None:
         """Say what was amiss with what was asked for."""
-        _remark(name, self._page["names"], self._page["lines"], self._page["unreadable"])
+        _remark(name, self._page["names"], self._pipelines, self._page["lines"], self._page["unreadable"])
+
+    def _pipelines(self) -> list[str]:
+        return [found["name"] for found in self._server.get("/api/v1/pipelines")["pipelines"]]
 
 
 class _Store:
@@ -96,6 +99,7 @@ class _Store:
         if not (store / "logs").is_dir():
             raise Failure(f"{store} holds no logs: it is no agent's data folder, or none has run there yet")
         self._reader = Reader(store / "logs", timeline(store / "state"))
+        self._journals = store / "journals"
         self._query, self._page = Query(**asked), Page()
 
     def newest(self) -> list[Line]:
@@ -119,16 +123,35 @@ class _Store:
 
     def remark(self, name: str | None) -> None:
         """Say what was amiss with what was asked for."""
-        _remark(name, self._reader.names(), self._page.lines, self._page.unreadable)
+        _remark(name, self._reader.names(), self._pipelines, self._page.lines, self._page.unreadable)
+
+    def _pipelines(self) -> list[str]:
+        from edgeflow_proto.event import AGENT
+
+        folders = self._journals.iterdir() if self._journals.is_dir() else ()
+        return [path.name for path in folders if path.name != AGENT]
 
 
-def _remark(name: str | None, names: list[str], lines: list[Any], unreadable: int) -> None:
+def _remark(
+    name: str | None,
+    names: list[str],
+    pipelines: Callable[[], list[str]],
+    lines: list[Any],
+    unreadable: int,
+) -> None:
+    """Say what cannot be read, and why there is no line of a `name`: `names` have some, `pipelines` may."""
     from edgeflow_proto.pipeline.problem import near_miss
 
     if unreadable:
         note(f"{counted(unreadable, 'line was', 'lines were')} torn and cannot be read")
-    if name is not None and not lines and name not in names:
-        note(f"nothing is logged of '{name}' ({near_miss(name, names) or 'nothing is logged at all'})")
+    if name is None or lines or name in names:
+        return
+    known = pipelines()
+    if name in known:
+        note(f"nothing is logged of '{name}' yet")
+    else:
+        hint = near_miss(name, sorted({*names, *known})) or "nothing is logged at all"
+        note(f"nothing is logged of '{name}' ({hint})")
 
 
 def _show(line: Line) -> None:
