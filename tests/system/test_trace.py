@@ -165,7 +165,11 @@ def test_the_relay_and_the_data_folder_explain_an_event_when_the_device_is_away(
     plant.device.stop()
     try:
         assert traced(plant.event, "--relay", plant.relay.url) == found
-        assert traced(plant.event, "--store", plant.device.store, "--device", "dev1") == found
+        assert traced(plant.event, "--store", plant.device.store) == found
+        renamed = traced(plant.event, "--store", plant.device.store, "--device", "other")
+        assert (found["device"], renamed["device"]) == ("dev1", "other")
+        result = CliRunner().invoke(edgeflow, ["trace", plant.event, "--store", str(plant.device.folder)])
+        assert (result.exit_code, "holds no journals" in result.output) == (2, True)
         result = CliRunner().invoke(edgeflow, ["trace", "0123-1", "--store", str(plant.device.store)])
         assert (result.exit_code, "no such event" in result.output) == (2, True)
         result = CliRunner().invoke(

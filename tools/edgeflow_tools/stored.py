@@ -6,26 +6,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgeflow_agent.config import Settings
 from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.store.readers import Journals
 from edgeflow_agent.store.recording import Recordings
-from edgeflow_agent.store.state import timeline
+from edgeflow_agent.store.state import device_of, timeline
 from edgeflow_agent.web import feed, traces
 from edgeflow_proto.bundle import MANIFEST_FILE
 from edgeflow_proto.rows import Rows
 from edgeflow_proto.trace import Trace
 from edgeflow_tools.terminal import Failure
 
+UNKNOWN = "unknown"  # stands for the name of a device that does not tell it
+
 
 class Stored:
     """The folder. Every call raises Failure where what it needs cannot be read."""
 
     def __init__(self, store: Path, device: str | None = None) -> None:
-        """Open its journals; `device` is what the device is called, where it is not this machine."""
+        """Open its journals; `device` is what the device is called, in place of what the folder says."""
+        if not (store / "journals").is_dir():
+            raise Failure(
+                f"{store} holds no journals: it is no agent's data folder, or none has run there yet"
+            )
         self._store = store
-        self._device = device or Settings().device
+        self._device = device or device_of(store / "state") or UNKNOWN
         self._journals = Journals(store / "journals")
         self._recordings = Recordings(store / "recordings")
         self._journals.refresh()

@@ -114,7 +114,7 @@ class Agent:
         self._systemd = Systemd()
         self._compose(settings_path)
         self._time = Timekeeper(self._state, self._tell)
-        self._alive_at = self._notified_at = 0
+        self._notified_at, self._alive_at = 0, -ALIVE_NS  # the first turn says that it is alive
         self._stopping = False
 
     def _share(self) -> None:
@@ -235,7 +235,8 @@ class Agent:
     def _live(self, *, clean: bool) -> None:
         self._time.live()
         with contextlib.suppress(lmdb.Error):  # a full disk must not stop what runs
-            self._state.live(Alive(clock.boot_id(), clock.boottime_ns(), clock.wall_ns(), clean))
+            now = (clock.boot_id(), clock.boottime_ns(), clock.wall_ns())
+            self._state.live(Alive(*now, clean, self._settings.device))
 
     def _write_run_file(self) -> None:
         """Tell others who is here; a full disk must not keep it from running."""
@@ -438,12 +439,10 @@ class Agent:
         before = self._state.alive()
         if before is not None and not before.clean:
             same = before.boot_id == clock.boot_id()
-            data = {
-                "reason": "agent" if same else "reboot",
-                "last_alive_wall_ns": before.wall_ns,
-                "seconds": (clock.boottime_ns() - before.boottime_ns) / 1e9 if same else None,
-            }
-            self._tell("gap", "warning", data)
+            data = {"reason": "agent" if same else "reboot", "last_alive_wall_ns": before.wall_ns}
+            # It went on for a while after it had last said so.
+            most = {"seconds_at_most": (clock.boottime_ns() - before.boottime_ns) / 1e9} if same else {}
+            self._tell("gap", "warning", {**data, **most})
 
 
 def _brief(status: messages.PipelineStatus, longest: int) -> messages.PipelineStatus:

@@ -47,12 +47,13 @@ class Deployment(msgspec.Struct, frozen=True):
 
 
 class Alive(msgspec.Struct, frozen=True):
-    """When the agent last said it was alive, and whether it then stopped of its own will."""
+    """When the agent of `device` last said it was alive, and whether it then stopped of its own will."""
 
     boot_id: str
     boottime_ns: int
     wall_ns: int
     clean: bool
+    device: str = ""
 
 
 class State:
@@ -204,13 +205,27 @@ def timeline(path: Path) -> Timeline:
 
     Where there is no state, or it may not be read, nothing is known.
     """
+    return _read(path, b"boots", lambda txn, boots: Timeline(_boots(txn, boots))) or Timeline()
+
+
+def device_of(path: Path) -> str:
+    """Return what the device is called whose store it is, as `timeline` reads it; empty where not known."""
+    alive = _read(path, b"meta", lambda txn, meta: bytes(txn.get(b"alive", db=meta) or b""))
+    try:
+        return msgspec.msgpack.decode(alive, type=Alive).device if alive else ""
+    except msgspec.MsgspecError:
+        return ""
+
+
+def _read(path: Path, database: bytes, work: Callable[[lmdb.Transaction, Any], T]) -> T | None:
+    """Return what comes of a transaction in a store that is only read, ``None`` where it cannot be."""
     try:
         with opened(path, readonly=True, create=False, max_dbs=1) as env:
-            boots = env.open_db(b"boots", create=False)
+            found = env.open_db(database, create=False)
             with env.begin() as txn:
-                return Timeline(_boots(txn, boots))
+                return work(txn, found)
     except (lmdb.Error, OSError, msgspec.MsgspecError):
-        return Timeline()
+        return None
 
 
 def _deployments(txn: lmdb.Transaction, deployments: Any) -> dict[str, Deployment]:

@@ -11,7 +11,7 @@ import lmdb
 import msgspec
 import pytest
 
-from edgeflow_agent.store.state import Alive, Deployment, OfferRecord, State, StateError, timeline
+from edgeflow_agent.store.state import Alive, Deployment, OfferRecord, State, StateError, device_of, timeline
 from edgeflow_proto.timeline import Boot, Sync
 
 
@@ -37,9 +37,17 @@ def test_deployments_are_remembered_and_empty_ones_forgotten(tmp_path: Path) -> 
 def test_alive_is_read_back(tmp_path: Path) -> None:
     state = State(tmp_path)
     assert state.alive() is None
-    alive = Alive("boot", 1, 2, True)
+    alive = Alive("boot", 1, 2, True, "dev1")
     state.live(alive)
     assert state.alive() == alive
+    state.close()
+    assert device_of(tmp_path) == "dev1"
+
+
+def test_a_store_that_has_told_no_name_of_its_device_has_none(tmp_path: Path) -> None:
+    assert device_of(tmp_path / "none") == ""
+    State(tmp_path).close()
+    assert device_of(tmp_path) == ""
 
 
 def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path) -> None:

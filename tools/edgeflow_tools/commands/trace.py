@@ -50,8 +50,8 @@ def command(
     """Explain an event, by its id: what it was made of, by which steps, and what was lost nearby.
 
     It is asked of the relay, which knows events of devices that are away, of a device (--to), or read out of
-    a device's data folder (--store; --device then says what that device is called). "edgeflow events --json"
-    prints ids. Recorded rows are with the device alone.
+    a device's data folder (--store; --device then renames that device). "edgeflow events --ids" prints ids.
+    Recorded rows are with the device alone.
     """
     with _source(store, **rest) as source:
         found = source.trace(event)
