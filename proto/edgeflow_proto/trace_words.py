@@ -41,6 +41,16 @@ def pairs(data: Json) -> str:
     return " ".join(f"{name}={value(each)}" for name, each in data.items() if each not in ({}, [], ()))
 
 
+def set_up(data: Json) -> str:
+    """Return what a set-up tells in a line: how many of what, its values, and which version it is."""
+    entries = data.get("entries", ())
+    roles = {role: sum(entry["role"] == role for entry in entries) for role in ("input", "step", "output")}
+    counts = [f"{count} {role}{'' if count == 1 else 's'}" for role, count in roles.items()]
+    models = [model["file"] for model in data.get("models", {}).values()]
+    parts = [", ".join(counts), pairs(data.get("params", {})), ", ".join(models)]
+    return "; ".join([*filter(None, parts), f"digest {data.get('digest', '')[:12]}"])
+
+
 def value(each: Any) -> str:
     """Return a text as it is, a number to as many places as a float32 has, anything else as JSON."""
     if isinstance(each, str):

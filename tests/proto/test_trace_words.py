@@ -8,7 +8,7 @@ import pytest
 from edgeflow_proto.event import ROW_BITS
 from edgeflow_proto.recorded import Recorded
 from edgeflow_proto.trace import Json, trace
-from edgeflow_proto.trace_words import sections
+from edgeflow_proto.trace_words import sections, set_up
 from tests.support.traced import decided, journal, lost, told
 
 
@@ -39,6 +39,12 @@ def test_all_of_a_trace_is_said() -> None:
     assert alarm in found["Path"][0]
     assert ("bearing.onnx", "e" * 64, "model of score, executed by cpu") in found["Files"][0]
     assert found["Lost nearby"][0] == [(gap["time"], "edgeflow.gap", "input=accel reason=broker")]
+
+
+def test_a_set_up_is_told_in_a_line() -> None:
+    (start,) = journal(told())
+    words = "2 inputs, 5 steps, 2 outputs; limit=0.9; bearing.onnx; digest dddddddddddd"
+    assert set_up(start["data"]) == words
 
 
 def test_what_is_not_known_and_what_there_is_none_of_is_said_too() -> None:

@@ -309,6 +309,22 @@ def test_a_broker_that_goes_away_and_rejected_payloads_show_in_the_status(
         broker.stop()
 
 
+def test_events_are_lines_that_can_be_read_with_ids_to_trace(device: Device, folder: Path) -> None:
+    assert call("deploy", folder, "--to", device.url).exit_code == 0
+    post(device, 4)
+    eventually(lambda: device.events("posted", "posted.out"), "an event")
+    shown = call("events", "--to", device.url, "--pipeline", "posted").stdout.splitlines()
+    assert max(map(len, shown)) < 200
+    started = [line for line in shown if "edgeflow.pipeline.started" in line]
+    digest = device.pipeline("posted")["digest"][:12]
+    assert started[0].endswith(f"edgeflow.pipeline.started  1 input, 1 step, 1 output; digest {digest}")
+    with_ids = call("events", "--to", device.url, "--pipeline", "posted", "--ids").stdout.splitlines()
+    assert [line.partition("  ")[2].lstrip() for line in with_ids] == shown
+    assert call("trace", with_ids[-1].partition(" ")[0], "--to", device.url).exit_code == 0
+    (whole, *_) = lines(call("events", "--to", device.url, "--pipeline", "posted", "--json"))
+    assert len(whole["data"]["entries"]) == 3
+
+
 def test_events_of_the_fleet_come_from_the_relay(device: Device, relay: Relay, folder: Path) -> None:
     told(call("deploy", folder, "--to", device.url, "--json"))
     eventually(lambda: device.pipeline("posted")["state"] == "running", "it runs")

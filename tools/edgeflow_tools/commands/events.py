@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +30,7 @@ Filter = dict[str, str | int | None]
 @since_option
 @click.option("--limit", metavar="N", type=click.IntRange(min=0), help="Only the newest N.")
 @click.option("--follow", is_flag=True, help="Go on with new ones until Ctrl-C; past ones only if asked for.")
+@click.option("--ids", is_flag=True, help="Begin each line with the event's id, which trace takes.")
 @json_option
 def command(since: str | None, limit: int | None, follow: bool, **rest: Any) -> None:
     """Print events of a fleet or of a device; with --json as CloudEvents, one a line.
@@ -38,7 +40,7 @@ def command(since: str | None, limit: int | None, follow: bool, **rest: Any) -> 
     """
     server, name = whom.whom(rest["to"], rest["device"], rest["relay"], fleet=True)
     chosen: Filter = {"device": name, "pipeline": rest["pipeline"], "type": rest["type_"]}
-    show = emit if rest["as_json"] else _show
+    show = emit if rest["as_json"] else partial(_show, ids=rest["ids"])
     cursor = None
     if not follow or since is not None or limit is not None:
         past = Past(server, chosen, since)
@@ -93,12 +95,22 @@ def _remark(server: Server, pipeline: str | int | None) -> None:
         note(f"{server.url} knows no pipeline '{pipeline}' ({near_miss(str(pipeline), known)})")
 
 
-def _show(event: dict[str, Any]) -> None:
+def _show(event: dict[str, Any], *, ids: bool) -> None:
     _, _, device, _, pipeline = event["source"].split("/", 4)
     subject = f" {event['subject']}" if "subject" in event else ""
-    data = " ".join(f"{name}={_value(value)}" for name, value in event["data"].items())
     severity = event["severity"] if event["severity"] != "info" else ""
-    click.echo(f"{event['time']}  {device}/{pipeline:<16} {severity:<8} {event['type']}{subject}  {data}")
+    line = f"{event['time']}  {device}/{pipeline:<16} {severity:<8} {event['type']}{subject}  {_data(event)}"
+    click.echo(f"{event['id']:<24}  {line}" if ids else line)
+
+
+def _data(event: dict[str, Any]) -> str:
+    """Return what an event says; of a set-up, which is long, what it comes to."""
+    from edgeflow_proto.setup import TYPE
+    from edgeflow_proto.trace_words import set_up
+
+    if event["type"] == TYPE:
+        return set_up(event["data"])
+    return " ".join(f"{name}={_value(value)}" for name, value in event["data"].items())
 
 
 def _value(value: Any) -> str:
