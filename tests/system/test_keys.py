@@ -118,3 +118,21 @@ def test_the_rows_behind_an_event_are_those_of_its_key_unless_a_step_mixed_keys(
     mixed = device.events("recorded", "mixed")[0]
     assert "6 rows: 0 to 5 of ring" in called("trace", mixed["id"], "--to", device.url)
     assert len(device.text(f"/api/v1/events/{mixed['id']}/rows/level").splitlines()) == 7
+
+
+def test_rows_are_written_beside_what_else_is_asked_for(device: Device, tmp_path: Path) -> None:
+    device.deploy("recorded", RECORDED)
+    for number in range(4):
+        post(device, "left", number, "recorded")
+    event = eventually(lambda: device.events("recorded", "own"), "a window")[0]["id"]
+    path = f"/api/v1/events/{event}/rows/level"
+    eventually(lambda: len(device.text(path).splitlines()) == 5, "all rows are recorded")
+    asked = ("trace", event, "--to", device.url)
+    whole = json.loads(called(*asked, "--json"))
+    file = tmp_path / "rows.csv"
+    note, printed = called(*asked, "--rows", file, "--json").splitlines()
+    assert (note, json.loads(printed)) == (f"4 rows of level: those of left among 4, in {file}", whole)
+    _, *printed = called(*asked, "--rows", file, "--openlineage").splitlines()
+    assert [json.loads(line)["eventType"] for line in printed] == ["START", "RUNNING"]
+    alone = CliRunner().invoke(edgeflow, [*asked, "--input", "level"])
+    assert (alone.exit_code, "give --rows FILE with it" in alone.output) == (2, True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeflow_tools import whom
-from edgeflow_tools.terminal import Failure, counted, emit, json_option, note
+from edgeflow_tools.terminal import Failure, Unwell, counted, emit, json_option, note
 
 if TYPE_CHECKING:
     from edgeflow_proto.rows import Rows
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     help="Write the recorded rows behind it, as .csv or .npy.",
 )
 @click.option(
-    "--input", "name", metavar="NAME", help="The input whose rows are meant, where there are several."
+    "--input", "name", metavar="NAME", help="With --rows: whose rows, where there are several inputs."
 )
 @json_option
 def command(
@@ -51,18 +51,20 @@ def command(
 
     It is asked of the relay, which knows events of devices that are away, of a device (--to), or read out of
     a device's data folder (--store; --device then renames that device). "edgeflow events --ids" prints ids.
-    Recorded rows are with the device alone.
+    Recorded rows are with the device alone; with --rows the trace is printed only as --json or --openlineage.
     """
+    if name is not None and rows is None:
+        raise click.UsageError("--input says whose rows are meant: give --rows FILE with it")
     with _source(store, **rest) as source:
         found = source.trace(event)
         if rows is not None:
             _write(source, found, rows, name)
-        elif openlineage:
+        if openlineage:
             for line in _run_events(found):
                 emit(line)
         elif as_json:
             emit(found.to_json())
-        else:
+        elif rows is None:
             from edgeflow_tools import traced
 
             traced.show(found)
@@ -78,9 +80,10 @@ class _Asked:
         from edgeflow_proto.trace import trace_from
         from edgeflow_tools.client import quoted
 
-        found = self._server.get(f"/api/v1/events/{quoted(event)}/trace", device=self._device)
         try:
-            return trace_from(found)
+            return trace_from(self._server.get(f"/api/v1/events/{quoted(event)}/trace", device=self._device))
+        except Unwell as error:  # nothing was looked at that could be unwell
+            raise Failure(error.message) from None
         except ValueError as error:
             raise Failure(f"{self._server.url}: {error}") from None
 
