@@ -187,7 +187,10 @@ def test_the_address_of_the_other_kind_of_server_is_refused(
         ("status", "--device", relay.url): "that is a relay; use --device NAME",
         ("events", "--to", relay.url): "that is a relay; use --device NAME",
         ("events", "--relay", device.url): "that is a device; ",
-        ("devices", "--relay", device.url): "that is a device; ",
+        ("logs", "--to", relay.url): "that is a relay; give a device's own address",
+        ("replay", relay.url): "that is a relay; give a device's own address",
+        ("tap", "posted", "value", "--to", relay.url): "that is a relay; give a device's own address",
+        ("devices", "--relay", device.url): "that is a device; give the address of a relay\n",
         ("deploy", folder, "--relay", device.url, "--device", "dev1"): "that is a device; ",
         ("devices", "--relay", f"http://127.0.0.1:{relay.grpc}"): "that is not an HTTP server",
     }
@@ -200,6 +203,26 @@ def test_the_address_of_the_other_kind_of_server_is_refused(
         result = call("status", "--to", f"http://127.0.0.1:{other.server_port}")
     assert result.exit_code == 2
     assert "that is no device of EdgeFlow" in result.stderr
+
+
+def test_whom_the_environment_names_is_the_same_for_all(
+    device: Device, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*command: str) -> str:
+        monkeypatch.setenv(named, f"http://127.0.0.1:{free_port()}")
+        return call(*command).stderr.partition(" answers at")[0]
+
+    monkeypatch.setenv("EDGEFLOW_RELAY", relay.url)
+    named = "EDGEFLOW_DEVICE"
+    for command in (("events",), ("trace", "0123-1"), ("status",), ("logs",)):
+        assert asked(*command) == "no device", command
+    assert asked("devices") == ""
+    monkeypatch.delenv("EDGEFLOW_DEVICE")
+    assert call("events", "--limit", "1").exit_code == 0
+    monkeypatch.setenv("EDGEFLOW_DEVICE", device.url)
+    named = "EDGEFLOW_RELAY"
+    assert asked("events", "--limit", "1") == ""
+    assert asked("events", "--device", "dev1") == "no relay"
 
 
 def test_what_is_put_on_a_device_says_so_when_the_relay_wants_another_version(

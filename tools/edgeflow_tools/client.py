@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from http.client import BadStatusLine, HTTPException, RemoteDisconnected
 from typing import IO, Any
 
+import click
 import msgspec
 
 from edgeflow_proto.pipeline.problem import Problem
@@ -28,13 +29,6 @@ TIMEOUT_S = 30.0
 TRANSFER_S = 300.0  # of a bundle
 STREAM_TIMEOUT_S = 60.0  # a stream says at least that it is there more often than that
 RETRY_S = 1.0
-
-
-# What to say to somebody who gave the address of the other kind of server.
-_INSTEAD = {
-    DEVICE: "that is a relay; use --device NAME for a device of its own",
-    RELAY: "that is a device; give the address of a relay, or --to with this one",
-}
 
 
 class Refused(Unwell):
@@ -61,7 +55,7 @@ class Server:
             raise Failure(f"{self.url}: that is no {self.kind} of EdgeFlow: {error.message}") from None
         kind = found.get("server") if isinstance(found, dict) else None
         if kind != self.kind:
-            what = _INSTEAD[self.kind] if kind in _DEFAULTS else f"that is no {self.kind} of EdgeFlow"
+            what = _instead(self.kind) if kind in _DEFAULTS else f"that is no {self.kind} of EdgeFlow"
             raise Failure(f"{self.url}: {what}")
         return self
 
@@ -158,6 +152,18 @@ class Server:
     def _connect(self, path: str, query: dict[str, str | int | None], last: str) -> IO[bytes]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
         return self._open("GET", path + _encoded(query), None, headers, STREAM_TIMEOUT_S)
+
+
+def _instead(kind: str) -> str:
+    """Return what to say where the address is that of the other kind of server: what the command takes."""
+    context = click.get_current_context(silent=True)
+    taken = context.params if context is not None else {}
+    if kind == DEVICE:
+        named = "use --device NAME for a device of its own"
+        own = "give a device's own address"
+        return f"that is a relay; {named if 'device' in taken else own}"
+    also = ", or --to with this one" if "to" in taken else ""
+    return f"that is a device; give the address of a relay{also}"
 
 
 def messages(body: IO[bytes], last: str) -> Iterator[tuple[str, str]]:

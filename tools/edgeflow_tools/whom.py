@@ -1,4 +1,8 @@
-"""Whom a command talks to: a device by its own address, or one of a relay's devices by its name."""
+"""Whom a command talks to: a device by its own address, or one of a relay's devices by its name.
+
+All commands go by one order: what the options say; the device that EDGEFLOW_DEVICE names; else what is usual:
+of a fleet its relay, which EDGEFLOW_RELAY may name, and otherwise the device on this machine.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +33,17 @@ class Whom(NamedTuple):
 def options(command: Function) -> Function:
     """Add the options that say whom: ``--to``, or ``--device`` with ``--relay``."""
     to = click.option(
-        "--to", metavar="URL", help="A device's own address, such as http://127.0.0.1:7080 (EDGEFLOW_DEVICE)."
+        "--to",
+        metavar="URL",
+        help="A device's own address, such as http://127.0.0.1:7080. Default: EDGEFLOW_DEVICE, which goes "
+        "before EDGEFLOW_RELAY.",
     )
     device = click.option("--device", metavar="NAME", help="A device of the relay's, in place of --to.")
     return to(device(relay_option(command)))
 
 
 def whom(to: str | None, device: str | None, relay: str | None, *, fleet: bool = False) -> Whom:
-    """Return whom the options mean, met; where they say nothing a device, or of a `fleet` its relay.
+    """Return whom the options mean, met; where nothing says it a device, or of a `fleet` its relay.
 
     An address given as --device is that of a device. Raises Failure and UsageError.
     """
@@ -49,8 +56,8 @@ def whom(to: str | None, device: str | None, relay: str | None, *, fleet: bool =
     if device is not None or relay is not None:
         server = Server(RELAY, relay).met()
         return Whom(server, None if device is None else known(server, device)["name"])
-    alone = "EDGEFLOW_DEVICE" in os.environ and "EDGEFLOW_RELAY" not in os.environ
-    return Whom(Server(RELAY if to is None and fleet and not alone else DEVICE, to).met(), None)
+    by_relay = fleet and to is None and not os.environ.get("EDGEFLOW_DEVICE")
+    return Whom(Server(RELAY if by_relay else DEVICE, to).met(), None)
 
 
 def known(relay: Server, name: str) -> dict[str, Any]:
