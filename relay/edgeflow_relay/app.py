@@ -78,8 +78,10 @@ def make_app(relay: Relay) -> Starlette:
     return app
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
+    if page.wanted(request):
+        return page.refusal(error.status, str(error))
     return failure(error.status, str(error), **error.more)
 
 
@@ -87,8 +89,10 @@ async def _too_large(_: Request, error: Exception) -> Response:
     return failure(413, str(error))
 
 
-async def _failed(_: Request, error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if page.wanted(request):
+        return page.refusal(error.status_code, error.detail)
     return failure(error.status_code, error.detail)
 
 

@@ -74,7 +74,18 @@ def test_the_list_of_events_leads_to_a_page_that_explains_one(relay: Relay) -> N
     assert status == 200
     assert "<td>256 rows, those of press-7 among them: 768 to 1023 of ring 3</td>" in page.decode()
     assert 'href="/api/v1/events/n1-2/trace?device=dev-6"' in page.decode()
-    assert relay.request("GET", "/events/n1-9")[0] == 404
+    assert relay.json("GET", "/events/n1-9") == (404, {"error": "no such event is stored here"})
+
+
+def test_who_looks_at_pages_is_told_on_one_what_is_not_here(relay: Relay) -> None:
+    browser = "text/html,application/xhtml+xml,*/*;q=0.8"
+    for path, words in (
+        ("/events/n1-9", "no such event is stored here"), ("/none", "Not Found"),
+        ("/events/%3Cb%3E", "not an event id: &#x27;&lt;b&gt;"),
+    ):  # fmt: skip
+        status, page = relay.request("GET", path, accept=browser)
+        assert (status, page[:15], words in page.decode()) == (404, b"<!doctype html>", True)
+    assert relay.json("GET", "/api/v1/events/n1-9/trace", accept=browser)[0] == 404
 
 
 def test_set_ups_and_losses_are_found_by_an_index_that_other_events_are_not_in(tmp_path: Path) -> None:

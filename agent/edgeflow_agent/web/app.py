@@ -73,10 +73,13 @@ class Status:
         """Return who the device is."""
         return JSONResponse(views.device(self._local))
 
-
-async def _failed(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Say why there is no answer: people on a page, programs as JSON."""
+        assert isinstance(error, HTTPException)
+        if "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/api/"):
+            return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        headers = {**(error.headers or {}), "content-security-policy": page.content_security_policy()}
+        return HTMLResponse(page.render_refusal(self._local, error.detail), error.status_code, headers)
 
 
 def make_app(local: Local, staging: Path) -> Starlette:
@@ -107,4 +110,4 @@ def make_app(local: Local, staging: Path) -> Starlette:
         Route("/api/v1/events/{id}/rows/{input}", recorded.rows),
     ]
     guard = Middleware(Guard, slot=local.slot)
-    return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: _failed})
+    return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: status.failed})

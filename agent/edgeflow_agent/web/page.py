@@ -72,6 +72,12 @@ def render_trace(local: Local, trace: Trace) -> str:
     return _document(local, heading, content, f"<a href=/>device</a> {raw}") + "</body></html>"
 
 
+def render_refusal(local: Local, words: str) -> str:
+    """Return the page that says why there is no other."""
+    main = f"<section><p>{escape(words)}</p></section>"
+    return _document(local, "Not here", main, "<a href=/>device</a>") + "</body></html>"
+
+
 def _document(local: Local, title: str, main: str, foot: str) -> str:
     return (
         f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)} · EdgeFlow</title>"

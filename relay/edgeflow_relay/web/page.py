@@ -77,7 +77,19 @@ async def event(request: Request) -> Response:
     return _document(trace_page.title(trace), trace_page.body(trace), f"<a href=/>relay</a> {raw}")
 
 
-def _document(title: str, main: str, foot: str, script: str = "") -> Response:
+def wanted(request: Request) -> bool:
+    """Say whether a request is answered with a page: by people's browsers, but for what programs ask."""
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+
+
+def refusal(status: int, words: str) -> Response:
+    """Return the page that says why there is no other."""
+    return _document(
+        "Not here", f"<section><p>{escape(words)}</p></section>", "<a href=/>relay</a>", "", status
+    )
+
+
+def _document(title: str, main: str, foot: str, script: str = "", status: int = 200) -> Response:
     title = escape(title)
     html = (
         f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{title} · EdgeFlow relay</title>"
@@ -86,7 +98,7 @@ def _document(title: str, main: str, foot: str, script: str = "") -> Response:
         f"<header><h1>{title}</h1><p>EdgeFlow relay</p></header><main>{main}</main>"
         f"<footer>{foot}</footer>{script}</body></html>"
     )
-    return HTMLResponse(html, headers={"content-security-policy": content_security_policy()})
+    return HTMLResponse(html, status, {"content-security-policy": content_security_policy()})
 
 
 class Pages:

@@ -77,3 +77,19 @@ def test_the_list_of_events_leads_to_a_page_that_explains_one(link: AgentdStandI
     assert "<script" not in page.text
     assert f'href="/api/v1/events/{journal.id}-2/trace"' in page.text
     assert link.http.get("/events/other-1").status_code == 404
+
+
+def test_who_looks_at_pages_is_told_on_one_what_is_not_here(link: AgentdStandIn) -> None:
+    browser = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for path, words in (
+        ("/events/other-1", "no such event on this device"), ("/none", "Not Found"),
+        ("/events/<b>", "not an event id: &#x27;&lt;b&gt;"),
+    ):  # fmt: skip
+        page = link.http.get(path, headers=browser)
+        assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert words in page.text
+        assert (
+            page.headers["content-security-policy"] == link.http.get("/").headers["content-security-policy"]
+        )
+        assert "error" in link.http.get(path).json()
+    assert "error" in link.http.get("/api/v1/events/other-1/trace", headers=browser).json()
