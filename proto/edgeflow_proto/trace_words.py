@@ -119,7 +119,9 @@ def recorded_words(trace: Trace, name: str) -> str:
     record = station.options.get("record", "off") if station is not None else "off"
     if record == "off":
         return "not recorded" if station is not None else ""
-    return "recorded on the device, which can be asked for them" if found is None else "not recorded any more"
+    if found is None:
+        return "recorded on the device, which can be asked for them"
+    return "not on the disk yet, or not any more"
 
 
 def _station(step: Step) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def test_what_is_not_known_and_what_there_is_none_of_is_said_too() -> None:
     [
         ("off", None, "not recorded"),
         ("all", None, "recorded on the device, which can be asked for them"),
-        ("all", Recorded(), "not recorded any more"),
+        ("all", Recorded(), "not on the disk yet, or not any more"),
         ("all", Recorded(count=256, own=100), "all 256 recorded"),
         ({"before": "1 s"}, Recorded(count=200, own=9), "200 of them recorded, 9 of press-7"),
         ("all", Recorded(count=100, whole=False), "the first 100 recorded, or more"),
