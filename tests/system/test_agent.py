@@ -166,7 +166,8 @@ def test_a_device_whose_state_was_damaged_runs_what_it_ran(lone: Device) -> None
 
 WORN = """
 import runpy, sys
-from edgeflow_agent.processes import agentd, pipelines
+from edgeflow_agent.control import pipelines
+from edgeflow_agent.processes import agentd
 pipelines.WORN_ROWS, agentd.ALIVE_NS = 60, 10**9
 sys.argv = sys.argv[3:]
 runpy.run_module(sys.argv[0], run_name="__main__")

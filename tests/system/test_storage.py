@@ -20,8 +20,8 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeflow_agent.config import Settings, StorageSettings
+from edgeflow_agent.control.storage import Reserved, Storage
 from edgeflow_agent.core.board import Board, Counter, create, labelled
-from edgeflow_agent.processes.storage import Reserved, Storage
 from edgeflow_agent.store.budget import Limits
 from edgeflow_agent.store.journal import Journal, JournalError, JournalReader
 from edgeflow_agent.store.recording import Recording, RecordingReader

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgeflow_agent.core.ports import ModelError
+from edgeflow_agent.deploy.bundle import Folder
 from edgeflow_agent.models.load import read_signature
-from edgeflow_agent.processes.bundle import Folder
 from edgeflow_proto.bundle import PIPELINE_FILE, Signature
 from edgeflow_proto.pipeline.check import check
 from edgeflow_proto.pipeline.graph import Graph

@@ -104,7 +104,7 @@ def admit(folder: Path, params: dict[str, object], so_far: Callable[[Verdict], o
 
 
 def _rehearsed(verdict: Verdict, graph: Graph, plan: Plan, document: bytes) -> Verdict:
-    from edgeflow_agent.processes.rehearse import rehearse
+    from edgeflow_agent.flow.rehearse import rehearse
 
     found = rehearse(graph, plan)
     if found.wrong:

@@ -18,6 +18,14 @@ import lmdb
 import msgspec
 
 from edgeflow_agent.config import Http, Settings, pipelines_folder
+from edgeflow_agent.control.notices import Notices
+from edgeflow_agent.control.offers import Offers, Trial
+from edgeflow_agent.control.pipelines import Pipeline, Pipelines, Shared
+from edgeflow_agent.control.storage import Reserved, Storage
+from edgeflow_agent.control.supervisor import Child, Death, Supervisor
+from edgeflow_agent.control.systemd import Systemd
+from edgeflow_agent.control.timekeeper import Timekeeper
+from edgeflow_agent.control.watch import WatchedFolder
 from edgeflow_agent.core import board as boards
 from edgeflow_agent.core import clock, footprint, logs, messages, shm, spawn
 from edgeflow_agent.core.background import Background
@@ -25,14 +33,6 @@ from edgeflow_agent.core.reactor import Reactor
 from edgeflow_agent.core.spawn import HeadStart
 from edgeflow_agent.core.version import version
 from edgeflow_agent.deploy.lifecycle import effective
-from edgeflow_agent.processes.notices import Notices
-from edgeflow_agent.processes.offers import Offers, Trial
-from edgeflow_agent.processes.pipelines import Pipeline, Pipelines, Shared
-from edgeflow_agent.processes.storage import Reserved, Storage
-from edgeflow_agent.processes.supervisor import Child, Death, Supervisor
-from edgeflow_agent.processes.systemd import Systemd
-from edgeflow_agent.processes.timekeeper import Timekeeper
-from edgeflow_agent.processes.watch import WatchedFolder
 from edgeflow_agent.store.state import Alive, OfferRecord, State
 from edgeflow_agent.table import AGENTD_SLOT, TABLE
 from edgeflow_proto.event import AGENT

@@ -24,12 +24,12 @@ from edgeflow_agent.core.broker import Broker
 from edgeflow_agent.core.channel import Channel, Closed, inherited
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.reactor import Reactor
+from edgeflow_agent.deploy.bundle import Bundle
+from edgeflow_agent.flow.served import Effects, House, Served, ServedInput, writer
 from edgeflow_agent.inputs.base import inputs
 from edgeflow_agent.inputs.decode.base import DecodeError
 from edgeflow_agent.inputs.http import HttpInput
 from edgeflow_agent.outputs.base import outputs
-from edgeflow_agent.processes.bundle import Bundle
-from edgeflow_agent.processes.served import Effects, House, Served, ServedInput, writer
 from edgeflow_proto.pipeline.graph import Graph
 
 if TYPE_CHECKING:

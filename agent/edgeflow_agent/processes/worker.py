@@ -21,18 +21,18 @@ from edgeflow_agent.core.channel import Channel, Closed, inherited
 from edgeflow_agent.core.notice import notice
 from edgeflow_agent.core.ring import KEY_MASK, Gap, RingReader
 from edgeflow_agent.core.snapshot import Snapshots
+from edgeflow_agent.deploy.bundle import Bundle
+from edgeflow_agent.flow.effects import EffectSender
+from edgeflow_agent.flow.queue import COMMIT_BYTES, Queue, copied
+from edgeflow_agent.flow.recorder import Recorder
+from edgeflow_agent.flow.saved import Saved
+from edgeflow_agent.flow.setup import Models, setup_of
+from edgeflow_agent.flow.source import Caution, Source
+from edgeflow_agent.flow.tally import Tally
+from edgeflow_agent.flow.taps import Taps
 from edgeflow_agent.models.load import load_model
 from edgeflow_agent.operators.load import operators
 from edgeflow_agent.outputs.event import EventOutput
-from edgeflow_agent.processes.bundle import Bundle
-from edgeflow_agent.processes.effects import EffectSender
-from edgeflow_agent.processes.queue import COMMIT_BYTES, Queue, copied
-from edgeflow_agent.processes.recorder import Recorder
-from edgeflow_agent.processes.saved import Saved
-from edgeflow_agent.processes.setup import Models, setup_of
-from edgeflow_agent.processes.source import Caution, Source
-from edgeflow_agent.processes.tally import Tally
-from edgeflow_agent.processes.taps import Taps
 from edgeflow_agent.runtime.plan import compile_plan
 from edgeflow_agent.runtime.run import Runtime, StepStoppedError
 from edgeflow_agent.store.journal import Journal

@@ -31,4 +31,4 @@ def test_its_readings_date_and_never_time() -> None:
         for path in ROOT.rglob("*.py")
         if "wall_ns()" in path.read_text() and str(path.relative_to(ROOT)) != CLOCK
     }
-    assert readers == {"processes/agentd.py", "processes/timekeeper.py"}
+    assert readers == {"processes/agentd.py", "control/timekeeper.py"}

@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from edgeflow_agent.core.batch import numbered
+from edgeflow_agent.flow.effects import cells
 from edgeflow_agent.outputs.event import EventOutput
-from edgeflow_agent.processes.effects import cells
 from edgeflow_proto.event import Clock, events, wall_time
 from edgeflow_proto.pipeline.kinds.outputs import Carrying
 from edgeflow_proto.timeline import Sync, Timeline

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from edgeflow_agent.control.supervisor import Child
 from edgeflow_agent.core import messages, spawn
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.processes.agentd import Agent
-from edgeflow_agent.processes.supervisor import Child
 
 TRACE = "ValueError: no\n" + "x" * 1180
 

@@ -239,7 +239,7 @@ class _Work:
 
 def _engine(folder: Path, digest: str, params: dict[str, Any]) -> Engine:
     """Set to work what a device ran; raises Failure."""
-    from edgeflow_agent.processes.bundle import Bundle
+    from edgeflow_agent.deploy.bundle import Bundle
     from edgeflow_agent.runtime.plan import PlanError
     from edgeflow_tools.engine import Engine
 

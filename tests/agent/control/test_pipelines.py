@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from edgeflow_agent.config import Settings
+from edgeflow_agent.control.pipelines import Pipelines, Shared
 from edgeflow_agent.core import board, shm
 from edgeflow_agent.core.logs import Keeping
-from edgeflow_agent.processes.pipelines import Pipelines, Shared
 
 
 class Full:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgeflow_agent.config import Settings
+from edgeflow_agent.control.claims import Answer, Claims
 from edgeflow_agent.core.board import Slot, labelled
 from edgeflow_agent.core.clock import boottime_ns
-from edgeflow_agent.processes.claims import Answer, Claims
 from edgeflow_agent.store import segment
 from edgeflow_agent.store.budget import (
     BALLAST,

@@ -8,11 +8,11 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from edgeflow_agent.control.offers import Offers, Trial
+from edgeflow_agent.control.storage import Storage
 from edgeflow_agent.core.background import Background
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.deploy.files import File, copy, fingerprint, listed
-from edgeflow_agent.processes.offers import Offers, Trial
-from edgeflow_agent.processes.storage import Storage
 from edgeflow_agent.store.budget import on_disk
 from edgeflow_proto.bundle import PIPELINE_FILE
 from edgeflow_proto.pipeline.schema import NAME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from edgeflow_agent.processes.recorded import Wanted
+from edgeflow_agent.flow.recorded import Wanted
 
 
 class Saved(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from edgeflow_agent.core import board, spawn
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.core.messages import Effect
-from edgeflow_agent.processes.effects import EffectSender
+from edgeflow_agent.flow.effects import EffectSender
 from edgeflow_proto.pipeline.flow import Flow
 
 ROWS = 64

@@ -17,7 +17,7 @@ import numpy as np
 from edgeflow_agent.core import clock, messages
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.channel import Channel, Closed
-from edgeflow_agent.processes.effects import cells
+from edgeflow_agent.flow.effects import cells
 from edgeflow_proto.event import wall_time
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.graph import Graph

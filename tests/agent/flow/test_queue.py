@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeflow_agent.core.batch import Batch, numbered
-from edgeflow_agent.processes.queue import MAX_BYTES, MAX_NOTICES, Queue
+from edgeflow_agent.flow.queue import MAX_BYTES, MAX_NOTICES, Queue
 from edgeflow_proto.event import Block, Clock
 
 COUNT = 1000

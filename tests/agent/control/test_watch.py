@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from edgeflow_agent.control import watch
+from edgeflow_agent.control.claims import Answer
+from edgeflow_agent.control.offers import Trial
+from edgeflow_agent.control.watch import WatchedFolder
 from edgeflow_agent.core.background import Background
 from edgeflow_agent.core.reactor import Reactor
-from edgeflow_agent.processes import watch
-from edgeflow_agent.processes.claims import Answer
-from edgeflow_agent.processes.offers import Trial
-from edgeflow_agent.processes.watch import WatchedFolder
 from edgeflow_proto.bundle import MAX_BYTES, MAX_FILES
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from edgeflow_agent.control.timekeeper import Timekeeper
 from edgeflow_agent.core import clock, spawn
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.core.messages import Boots
-from edgeflow_agent.processes.timekeeper import Timekeeper
 from edgeflow_agent.store import state
 from edgeflow_agent.store.state import State
 from edgeflow_proto.timeline import DENIALS, MAX_SYNCS, Boot, Sync

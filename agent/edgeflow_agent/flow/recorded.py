@@ -11,8 +11,8 @@ import numpy as np
 from edgeflow_agent.core.batch import Batch, Int64s
 from edgeflow_agent.core.board import Slot, labelled
 from edgeflow_agent.core.ring import KEY_MASK, Gap
-from edgeflow_agent.processes.queue import copied
-from edgeflow_agent.processes.source import Source
+from edgeflow_agent.flow.queue import copied
+from edgeflow_agent.flow.source import Source
 from edgeflow_proto.event import ROW_BITS, Clock
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.kinds.base import Around, Intake

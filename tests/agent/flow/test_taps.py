@@ -13,8 +13,8 @@ import pytest
 from edgeflow_agent.core import messages, spawn
 from edgeflow_agent.core.batch import Batch, numbered
 from edgeflow_agent.core.channel import Channel, Closed
-from edgeflow_agent.processes import taps as module
-from edgeflow_agent.processes.taps import LEASE_NS, MAX_TAPS, MAX_VALUES, Taps
+from edgeflow_agent.flow import taps as module
+from edgeflow_agent.flow.taps import LEASE_NS, MAX_TAPS, MAX_VALUES, Taps
 from tests.support.documents import graph_in_memory
 
 DOCUMENT = """

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeflow_agent.control.offers import Offers, Trial
 from edgeflow_agent.core.background import Background
 from edgeflow_agent.core.reactor import Reactor
-from edgeflow_agent.processes.offers import Offers, Trial
 from edgeflow_agent.store.state import State
 from edgeflow_proto.bundle import MANIFEST_FILE
 

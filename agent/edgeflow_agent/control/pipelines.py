@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from edgeflow_agent.config import Settings
+from edgeflow_agent.control.storage import Storage
+from edgeflow_agent.control.supervisor import SOON_NS, Child, Death, Supervisor
 from edgeflow_agent.core import messages, shm, snapshot, spawn
 from edgeflow_agent.core.board import SLOTS, Board, labelled
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.errors import shortened
 from edgeflow_agent.core.layout import MAX_RING_BYTES, RingSpec, know_keys
 from edgeflow_agent.core.logs import Keeping
-from edgeflow_agent.processes.bundle import Bundle
-from edgeflow_agent.processes.storage import Storage
-from edgeflow_agent.processes.supervisor import SOON_NS, Child, Death, Supervisor
+from edgeflow_agent.deploy.bundle import Bundle
 from edgeflow_agent.store.budget import Limits
 from edgeflow_agent.store.journal import durable_of
 from edgeflow_agent.table import TABLE

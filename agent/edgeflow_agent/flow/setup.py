@@ -13,8 +13,8 @@ from pathlib import Path
 from edgeflow_agent.core import clock, messages
 from edgeflow_agent.core.ports import Model, ModelLoader, ModelSetup
 from edgeflow_agent.core.version import version
+from edgeflow_agent.deploy.bundle import Bundle
 from edgeflow_agent.operators.load import GROUP
-from edgeflow_agent.processes.bundle import Bundle
 from edgeflow_proto import setup
 from edgeflow_proto.bundle import PIPELINE_FILE
 from edgeflow_proto.pipeline.load import load

@@ -16,8 +16,8 @@ import msgspec
 from edgeflow_agent.core import clock
 from edgeflow_agent.core.batch import Int64s
 from edgeflow_agent.core.board import Slot
-from edgeflow_agent.processes.recorded import Recorded, Stretches, Wanted
-from edgeflow_agent.processes.source import Source
+from edgeflow_agent.flow.recorded import Recorded, Stretches, Wanted
+from edgeflow_agent.flow.source import Source
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.store.recording import Recording
 from edgeflow_proto.pipeline.graph import Graph

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeflow_agent.control.pipelines import ring_spec
 from edgeflow_agent.core import board, shm
 from edgeflow_agent.core.board import Board, labelled
 from edgeflow_agent.core.ring import Gap, RingReader, RingWriter
-from edgeflow_agent.processes.pipelines import ring_spec
-from edgeflow_agent.processes.recorder import STATE_BYTES, Recorder
-from edgeflow_agent.processes.source import Source
+from edgeflow_agent.flow.recorder import STATE_BYTES, Recorder
+from edgeflow_agent.flow.source import Source
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.store.recording import RecordingReader
 from edgeflow_proto.event import ROW_BITS

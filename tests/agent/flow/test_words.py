@@ -14,8 +14,8 @@ from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.board import Board, create
 from edgeflow_agent.core.channel import Channel
 from edgeflow_agent.core.messages import Effect
+from edgeflow_agent.flow.effects import EffectSender
 from edgeflow_agent.outputs.event import EventOutput
-from edgeflow_agent.processes.effects import EffectSender
 from edgeflow_proto.event import Clock, decode_block, events
 from edgeflow_proto.pipeline.graph import Graph
 from tests.support.onnx_files import linear

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeflow_agent.config import Settings, StorageSettings
+from edgeflow_agent.control import claims
+from edgeflow_agent.control.claims import Claims
+from edgeflow_agent.control.storage import Reserved, Storage
 from edgeflow_agent.core.board import Board, create
-from edgeflow_agent.processes import claims
-from edgeflow_agent.processes.claims import Claims
-from edgeflow_agent.processes.storage import Reserved, Storage
 from edgeflow_agent.store.budget import headroom
 from edgeflow_agent.store.journal import Journal
 from edgeflow_proto.pipeline.units import Size

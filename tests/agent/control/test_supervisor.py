@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from edgeflow_agent.control import supervisor
+from edgeflow_agent.control.supervisor import Child, Supervisor
 from edgeflow_agent.core import board
 from edgeflow_agent.core.reactor import Reactor
-from edgeflow_agent.processes import supervisor
-from edgeflow_agent.processes.supervisor import Child, Supervisor
 from edgeflow_agent.table import Row
 
 SECOND = 10**9
