@@ -16,7 +16,7 @@ import pytest
 from edgeflow_agent.store.journal import Journal
 from tests.support.bulk import bulk, taken
 from tests.support.device import Device
-from tests.support.processes import end, eventually
+from tests.support.processes import eventually
 from tests.support.relay import Relay
 
 pytestmark = pytest.mark.system
@@ -153,30 +153,44 @@ def test_what_the_relay_has_makes_room_however_bundles_come(
     assert known.metric("edgeflow_events_evicted_unacked_total") == 0
 
 
-def test_a_bundle_that_is_too_much_costs_nothing_and_is_refused_with_its_size(
+def test_a_bundle_that_never_fits_costs_nothing_and_is_refused_with_its_size(
     known: Device, relay: Relay, tmp_path: Path
 ) -> None:
     big = pipeline(tmp_path / "made", "big", TOO_MUCH)
     with Most(known.store) as most:
-        done = deploy(big, "--to", known.url)
-        assert (done.returncode, "there can be room for" in done.stderr) == (1, True), done.stderr
-        notes = tmp_path / "notes"
-        with notes.open("wb") as file:
-            waiting = subprocess.Popen(
-                [*DEPLOY, str(big), "--device", "dev1", "--relay", relay.url], stderr=file
-            )
-        eventually(lambda: "there can be room for" in notes.read_text(), "who waits is told why")
-        end(waiting)
+        for whom in (("--to", known.url), ("--device", "dev1", "--relay", relay.url)):
+            done = deploy(big, *whom)
+            assert (done.returncode, "has for bundles" in done.stderr) == (1, True), done.stderr
+            assert "Errno" not in done.stderr
+        big.rename(known.pipelines / "big")
+        eventually(lambda: "has for bundles" in json.dumps(known.json("/api/v1/pipelines")), "it says why")
     assert most.bytes < HELD + 4 * MB
     assert known.metric("edgeflow_events_evicted_total", pipeline="gone") == 0
     assert not list((known.store / "bundles").iterdir())
+
+
+def test_who_waits_for_a_device_without_room_is_told_so_and_gets_it_later(
+    known: Device, relay: Relay, tmp_path: Path
+) -> None:
+    first, second = (pipeline(tmp_path / "made", name, 30 * MB) for name in ("first", "second"))
+    done = deploy(first, "--to", known.url)
+    assert done.returncode == 0, done.stderr
+    notes = tmp_path / "notes"
+    with notes.open("wb") as file:
+        command = [*DEPLOY, str(second), "--device", "dev1", "--relay", relay.url]
+        waiting = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file)
+    eventually(lambda: "there can be room for" in notes.read_text(), "who waits is told why")
+    status, body = known.request("DELETE", "/api/v1/pipelines/first")
+    assert status == 204, body.decode()
+    assert waiting.wait(120) == 0
+    assert running(known) == {"second"}
 
 
 def test_no_bundle_takes_the_room_that_a_pipeline_needs_to_run(tmp_path: Path) -> None:
     lone = Device(tmp_path, storage={"budget": "48 MiB", "free": "1 MB"}).start()
     try:
         done = deploy(pipeline(tmp_path / "made", "big", 10 * MB), "--to", lone.url)
-        assert (done.returncode, "there can be room for" in done.stderr) == (1, True), done.stderr
+        assert (done.returncode, "has for bundles" in done.stderr) == (1, True), done.stderr
         done = deploy(pipeline(tmp_path / "made", "small", 5 * MB), "--to", lone.url)
         assert done.returncode == 0, done.stderr
         eventually(lambda: lone.events("small", "all"), "its events have room")

@@ -27,6 +27,7 @@ from edgeflow_agent.store.budget import (
     Limits,
     Pot,
     Store,
+    ever,
     granted,
     headroom,
     most,
@@ -94,6 +95,15 @@ class Storage:
         """Ask for room for a bundle (see `Claims`); turns answer it."""
         self._claims.claim(key, size, folder, answer)
         self._looked = 0
+
+    def never(self, size: int) -> str:
+        """Return why there will never be room for a bundle of that size; nothing where there may be."""
+        budget = self._settings.budget
+        reserved = self._reserved.logs + self._reserved.journal_bytes + BALLAST
+        left = ever(budget, reserved)
+        if size <= left:
+            return ""
+        return f"{size} bytes are more than the {max(0, left)} that the budget of {budget} has for bundles"
 
     def release(self, key: Hashable) -> None:
         """Give back what was claimed."""

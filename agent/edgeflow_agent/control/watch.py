@@ -12,6 +12,7 @@ from edgeflow_agent.control.offers import Offers, Trial
 from edgeflow_agent.control.storage import Storage
 from edgeflow_agent.core.background import Background
 from edgeflow_agent.core.clock import boottime_ns
+from edgeflow_agent.core.errors import told
 from edgeflow_agent.deploy.files import File, copy, fingerprint, listed
 from edgeflow_agent.store.budget import on_disk
 from edgeflow_proto.bundle import PIPELINE_FILE
@@ -77,7 +78,10 @@ class WatchedFolder:
         if record is not None and content == record.fingerprint:
             self._read(name)
             return
-        size, staging = on_disk(file.size for file in found), self._offers.stage(name)
+        size = on_disk(file.size for file in found)
+        if why := self._storage.never(size):
+            raise OSError(errno.EFBIG, why)
+        staging = self._offers.stage(name)
         self._seen[name] = content
         self._coming.add(name)
         self._storage.claim(name, size, staging, partial(self._answered, name, found, staging))
@@ -104,7 +108,7 @@ class WatchedFolder:
         self._seen.pop(name, None)
         if name not in self._unread:
             self._unread.add(name)
-            self._done(name, f"cannot be read, or not be copied to where it is tried: {error}")
+            self._done(name, f"cannot be read, or not be copied to where it is tried: {told(error)}")
 
     def _read(self, name: str) -> None:
         """Forget that it could not be read or copied."""

@@ -44,3 +44,9 @@ def shortened(text: str, longest: int) -> str:
     head = head[: head.rfind("\n") + 1] or head
     tail = tail[tail.find("\n", 0, -1) + 1 :]
     return f"{head}…\n{tail}" if head.endswith("\n") else f"{head} … {tail}"
+
+
+def told(error: Exception) -> str:
+    """Return the words of an error: of one that names no file, those of the system without its number."""
+    bare = isinstance(error, OSError) and error.strerror and error.filename is None
+    return str(error.strerror) if isinstance(error, OSError) and bare else str(error)

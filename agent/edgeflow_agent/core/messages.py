@@ -240,10 +240,11 @@ class Listening(Message, frozen=True):
 
 
 class Claimed(Message, frozen=True):
-    """The answer to `Claim`: why there is no room; nothing where it was made."""
+    """The answer to `Claim`: why there is no room, now or `never`; nothing where it was made."""
 
     ticket: int
     reason: str = ""
+    never: bool = False
 
 
 # link → agentd

@@ -338,10 +338,12 @@ class Agent:
         def answer(why: str) -> None:
             self._link.send(messages.Claimed(claim.ticket, why))
 
-        if claim.size:
-            self._storage.claim(claim.ticket, claim.size, Path(claim.folder), answer)
-        else:
+        if not claim.size:
             self._storage.release(claim.ticket)
+        elif why := self._storage.never(claim.size):
+            self._link.send(messages.Claimed(claim.ticket, why, never=True))
+        else:
+            self._storage.claim(claim.ticket, claim.size, Path(claim.folder), answer)
 
     def _listen(self, message: messages.Listen) -> None:
         try:

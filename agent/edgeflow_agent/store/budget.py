@@ -92,6 +92,11 @@ def most(budget: int, others: int, stores: Iterable[Store], free: int, floor: in
     return min(within, free - floor + sum(store.acked + store.recorded for store in found))
 
 
+def ever(budget: int, reserved: int) -> int:
+    """Return how many bytes of bundles there could be room for beside one journal, and nothing else."""
+    return budget - reserved - headroom(budget) - LEAST
+
+
 def vacant(budget: int, others: int, limits: Mapping[str, Limits], stores: Mapping[str, Store]) -> int:
     """Return the bytes that nobody takes and nobody was promised; below zero where that is too much."""
     return budget - others - _could_be({name: limits.get(name, Limits(0)) for name in stores}, stores)

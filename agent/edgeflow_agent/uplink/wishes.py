@@ -7,6 +7,7 @@ in its own name; each wish ends as active, refused or removed, and until then it
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeflow_agent.core.bell import Bell
+from edgeflow_agent.core.errors import told
 from edgeflow_agent.core.messages import Offer, Offered, PipelineStatus, Withdraw
 from edgeflow_agent.uplink.memory import Memory, Outcome
 from edgeflow_agent.uplink.ports import BlobError, Lost, Stream
@@ -158,8 +160,13 @@ class Wishes:
         except Lost:
             raise
         except (OSError, ValueError, BlobError) as error:
-            log.warning("%s: %s", wish.name, error, extra={"pipeline": wish.name})
-            self._note(wish, "fetching", f"{error}; it is tried again", revision)
+            if (
+                isinstance(error, OSError) and error.errno == errno.EFBIG
+            ):  # for this device: it never will fit
+                self._note(wish, "refused", told(error), revision)
+                return True
+            log.warning("%s: %s", wish.name, told(error), extra={"pipeline": wish.name})
+            self._note(wish, "fetching", f"{told(error)}; it is tried again", revision)
             return False
         self._note(wish, "verified", "", revision)
         return await self._offer(wish, revision, staging)

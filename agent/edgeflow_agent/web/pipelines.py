@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from edgeflow_agent.core.errors import told
 from edgeflow_agent.core.messages import Offered
 from edgeflow_agent.store.budget import on_disk
 from edgeflow_agent.web import bodies, views
@@ -131,8 +133,10 @@ def _failure(error: Exception) -> Response:
         return _problems(504, "the trial goes on; look at the pipeline's state")
     if isinstance(error, ConnectionError):
         return _problems(503, str(error))
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return _problems(413, told(error))
     if isinstance(error, OSError):
-        return _problems(507, f"cannot be stored: {error}")
+        return _problems(507, f"cannot be stored: {told(error)}")
     return _problems(422, str(error))
 
 

@@ -24,11 +24,11 @@ class Room(Asked[Claim, Claimed]):
     async def claim(self, size: int, folder: Path) -> AsyncIterator[None]:
         """Have room for `size` bytes below `folder`, where nobody else writes meanwhile.
 
-        Raises OSError where there is none, or nobody answers.
+        Raises OSError where there is none (EFBIG: nor will be), or nobody answers.
         """
         answer = await self.ask(lambda ticket: Claim(ticket, size, str(folder)), WAIT_S)
         if answer.reason:
-            raise OSError(errno.ENOSPC, answer.reason)
+            raise OSError(errno.EFBIG if answer.never else errno.ENOSPC, answer.reason)
         try:
             yield
         finally:
