@@ -194,6 +194,10 @@ class Timeline:
         self.boots = tuple(boots)
         self._places = {boot.id: place for place, boot in enumerate(self.boots)}
 
+    def place(self, boot_id: str) -> int:
+        """Return the place of a boot among all; one that is not known comes before them."""
+        return self._places.get(boot_id, -1)
+
     def clock(self, written: Clock, t: int) -> Clock:
         """Return how boot time `t` becomes wall time as known now, given how it was written then.
 

@@ -6,6 +6,7 @@ What is looked for is rare, so blocks are sifted by their bytes before any is ta
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -38,10 +39,11 @@ def find(journals: Journals, recordings: Recordings, device: str, event_id: str)
     sifter = _Sifter(journals, journal, device)
     # A segment begins with the set-up of its first events: those before it need not be looked through.
     told = sifter.sift(journal.begun(sequence), sequence, (setup.TYPE,))
-    around = [*sifter.losses_before(event), *sifter.losses_behind(event)]
+    around = sifter.losses(event, sequence, LOSSES)
     own = journals.get(AGENT)
     if own is not None and own is not journal:
-        around += _Sifter(journals, own, device).sift(1, own.bounds[1], AGENT_LOSSES)
+        beside = _Sifter(journals, own, device)
+        around += beside.losses(event, beside.place(event), AGENT_LOSSES)
     found = trace(event.to_json(), told[-1] if told else None, around)
     return msgspec.structs.replace(found, rows=_recorded(journals, recordings, found))
 
@@ -83,24 +85,50 @@ class _Sifter:
         ]
         return [event for event in found if first <= identity(event["id"])[1] <= last]
 
-    def losses_before(self, event: Event) -> Iterator[Json]:
-        """Yield what was lost shortly before an event."""
-        last, least = event.sequence, max(1, event.sequence - NEAR_EVENTS)
+    def losses(self, event: Event, place: int, types: Sequence[str]) -> list[Json]:
+        """Return what was lost shortly before and after an event, whose place among others is known."""
+        return [*self._before(event, place, types), *self._behind(event, place, types)]
+
+    def place(self, event: Event) -> int:
+        """Return the number of the first event that was told after one of another journal."""
+        low, high = self._journal.bounds[0], self._journal.bounds[1] + 1
+        while low < high:
+            middle = (low + high) // 2
+            blocks = self._journal.read(middle - 1, 1)
+            if not blocks:
+                return high
+            number, count, data = blocks[0]
+            if self._later(data, event):
+                high = min(number, middle)
+            else:
+                low = max(number + count, middle + 1)
+        return low
+
+    def _later(self, data: bytes, event: Event) -> bool:
+        """Whether a block was told after an event: boots follow each other, and so do times in each."""
+        block = self._block(data)
+        if block is None:
+            return False
+        boots = self._journals.timeline.place
+        theirs, ours = boots(block.clock.boot_id), boots(event.clock.boot_id)
+        return (theirs, _told_ns(block)) > (ours, event.decided_ns or event.t)
+
+    def _before(self, event: Event, place: int, types: Sequence[str]) -> Iterator[Json]:
+        last, least = place, max(1, place - NEAR_EVENTS)
         while last > least:
             first = max(least, last - _PORTION)
             blocks = list(self._blocks(first, last - 1))
             for number, data in blocks:
-                yield from self._of(number, data, LOSSES)
+                yield from self._of(number, data, types)
             if not blocks or self._far(event, blocks[0][1]):
                 return
             last = first
 
-    def losses_behind(self, event: Event) -> Iterator[Json]:
-        """Yield what was lost shortly after an event."""
-        blocks = self._blocks(event.sequence, event.sequence + NEAR_EVENTS)
-        for place, (number, data) in enumerate(blocks):
-            yield from self._of(number, data, LOSSES)
-            if place % _PORTION == _PORTION - 1 and self._far(event, data):
+    def _behind(self, event: Event, place: int, types: Sequence[str]) -> Iterator[Json]:
+        blocks = self._blocks(place, place + NEAR_EVENTS)
+        for count, (number, data) in enumerate(blocks):
+            yield from self._of(number, data, types)
+            if count % _PORTION == _PORTION - 1 and self._far(event, data):
                 return
 
     def _blocks(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
@@ -124,9 +152,9 @@ class _Sifter:
     def _far(self, event: Event, data: bytes) -> bool:
         """Whether a block is of the event's boot and too long before or after it to be nearby."""
         block = self._block(data)
-        if block is None or block.clock.boot_id != event.clock.boot_id or not block.decided_ns:
+        if block is None or block.clock.boot_id != event.clock.boot_id:
             return False
-        return abs(block.decided_ns - (event.decided_ns or event.t)) > NEAR_S * 1e9
+        return abs(_told_ns(block) - (event.decided_ns or event.t)) > NEAR_S * 1e9
 
     def _block(self, data: bytes) -> Block | None:
         """Take a block apart; one that is damaged explains nothing, and is told where events are listed."""
@@ -134,3 +162,9 @@ class _Sifter:
             return self._journals.timeline.dated(decode_block(data))
         except ValueError:
             return None
+
+
+def _told_ns(block: Block) -> int:
+    """Return when a block was told, in ns since its boot: of a notice the time of its event."""
+    (first,) = struct.unpack_from("<q", block.t)
+    return int(block.decided_ns or first)

@@ -40,6 +40,16 @@ def test_what_the_device_told_of_itself_is_lost_nearby_too(link: AgentdStandIn) 
     assert [event["id"] for event in trace(link, f"{journal.id}-2")[1]["lost"]] == [f"{own.id}-2"]
 
 
+def test_of_much_that_the_device_told_only_what_is_near_is_looked_at(link: AgentdStandIn) -> None:
+    journal = link.commit("watch", told(), decided(1, 1000))
+    own = link.commit("_agent", *(lost(second, reason="agent") for second in range(2000)))
+    found = trace(link, f"{journal.id}-2")[1]["lost"]
+    numbers = [int(event["sequence"]) - 1 for event in found]  # of seconds
+    assert len(numbers) == 50
+    assert {abs(number - 1000) <= 26 for number in numbers} == {True}
+    assert found[0]["id"].startswith(own.id)
+
+
 def test_a_journal_whose_beginning_went_still_tells_the_set_up_of_every_event(link: AgentdStandIn) -> None:
     journal = Journal(link.store / "journals" / "watch", 4 << 20, told)
     link.journals["watch"] = journal
