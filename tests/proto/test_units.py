@@ -112,6 +112,12 @@ def test_a_quantity_as_it_is_spelled_is_read_as_the_same(value: Duration | Size 
     assert units.decode(type(value), units.spelled(value)) == value
 
 
+def test_whole_quantities_are_exact_whatever_their_size() -> None:
+    assert Duration.parse("9007199254740993 ns") == 9007199254740993
+    assert Size.parse("8 TiB") == 8 << 40
+    assert Size.parse("9223372036854775807 B") == (1 << 63) - 1
+
+
 def test_quantities_are_spelled_in_their_largest_whole_unit() -> None:
     spelled = [
         units.spelled(v) for v in (Duration(0), Duration(90 * 10**9), Duration(1_500_000), Size(1 << 20))

@@ -70,7 +70,8 @@ class Claims:
         for key, claim in waiting.items():
             if claim.size > most:
                 self.release(key)
-                claim.answer(f"{claim.size} bytes are more than the {max(0, most)} there can be room for")
+                words = "there can be room for now, within the budget and beside what is to stay free"
+                claim.answer(f"{claim.size} bytes are more than the {max(0, most)} {words}")
             else:
                 most -= claim.size
 

@@ -256,6 +256,8 @@ class Storage:
         """Say when the disk has less left than it should, and when it has again."""
         short = free < (self._settings.free if not self._short else self._settings.free * 5 // 4)
         if short != self._short:
+            words = "the disk has %d bytes left, %d are to stay free: %s"
+            log.warning(words, free, self._settings.free, "nothing grows" if short else "it is enough again")
             self._tell(
                 "disk.short" if short else "disk.enough", "warning" if short else "info", {"free": free}
             )

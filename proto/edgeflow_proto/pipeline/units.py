@@ -16,7 +16,10 @@ _LONGEST = 40  # characters; none needs more
 _TIME = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
 _FREQUENCY = {"mHz": 1e-3, "Hz": 1.0, "kHz": 1e3, "MHz": 1e6}
 _ROWS = {"row": 1, "rows": 1}
-_SIZE = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_SIZE = {
+    "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
+}  # fmt: skip
 
 
 _LONGEST_NS = (1 << 63) - 1  # what fits the int64 times of rows: 292 years
@@ -138,7 +141,11 @@ def _amount(value: Any, units: dict[str, Any], expected: str) -> float | None:
     match = _QUANTITY.fullmatch(value.strip()) if fits else None
     if match is None:
         raise _unexpected(value, expected)
-    return float(match[1]) * units[match[2]] if match[2] in units else None
+    if match[2] not in units:
+        return None
+    number = int(match[1]) if match[1].lstrip("+-").isdecimal() else float(match[1])
+    result: float = number * units[match[2]]  # exact, where it is whole
+    return result
 
 
 def _unexpected(value: Any, expected: str) -> ValueError:
