@@ -96,6 +96,9 @@ def test_a_worker_killed_twenty_times_under_load_loses_and_repeats_nothing(
     sender = sensor.start(broker.port, "plant/accel", record, seconds=25)
     rng = random.Random(1)
     for _ in range(20):
+        device.child(
+            "worker"
+        )  # else one that is made to wait would be killed as soon as it is there, for ever
         time.sleep(rng.uniform(0.05, 1.2))
         device.kill("worker")
     sent = sensor.report(sender)

@@ -72,6 +72,7 @@ def test_every_row_is_recorded_once_although_the_worker_is_killed_again_and_agai
     sender = sensor.start(broker.port, "plant/accel", record, seconds=10)
     rng = random.Random(4)
     for _ in range(6):
+        device.child("worker")
         time.sleep(rng.uniform(0.2, 1.5))
         device.kill("worker")
     sent = sensor.report(sender)
