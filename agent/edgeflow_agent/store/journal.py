@@ -164,9 +164,10 @@ class Journal:
         """
         encoded = [(block.count, block.encode()) for block in blocks]
         copy = msgspec.msgpack.encode(durable) if durable is not None else b""
+        self._hear(acked)
         try:
             self._stand()
-            self._make_room(segment.room([data for _, data in encoded]) + 2 * len(copy), acked)
+            self._make_room(segment.room([data for _, data in encoded]) + 2 * len(copy))
             self._append(encoded, serial)
         except (lmdb.Error, OSError, SegmentError) as error:
             raise JournalError(str(error)) from error
@@ -250,14 +251,20 @@ class Journal:
         With `hold` nothing goes that the relay does not have: what does not go in is refused instead.
         """
         self.limit, self.hold = limit, hold
+        self._hear(acked)
         try:
             self._stand()
-            self._make_room(0, acked)
+            self._make_room(0)
         except (lmdb.Error, OSError, SegmentError) as error:
             log.warning("%s: cannot be trimmed: %s", self._path.name, error)
         return self._told()
 
-    def _make_room(self, need: int, acked: Acked) -> None:
+    def _hear(self, acked: Acked) -> None:
+        """Take what is known of the relay by now; the next commit writes it down."""
+        known = acked()
+        self._acked = self._acked if known is None else known
+
+    def _make_room(self, need: int) -> None:
         """Let the oldest go until `need` bytes go in; raises LimitError, or SegmentError on hold.
 
         The newest segment goes as well, when that is what it takes and a new one can begin.
@@ -267,8 +274,6 @@ class Journal:
         words = f"the journal may take {self.limit} bytes: {need} more do not go in"
         if need and need + segment.room([b""]) > self.limit and not self.hold:
             raise LimitError(words)
-        known = acked()
-        self._acked = self._acked if known is None else known
         over = self._let_go(need)
         if over > 0 and self._active.first < self.next and not self.hold:
             self._grow([], self.serial)

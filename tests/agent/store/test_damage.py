@@ -198,8 +198,6 @@ def test_without_a_word_of_the_relay_it_is_as_it_was_when_last_heard(tmp_path: P
     journal = long(tmp_path)
     known = journal.next - 1
     journal.commit([block(1)], acked=lambda: known)
-    journal.limit = journal.bytes
-    assert journal.trim(journal.bytes - 1, lambda: known) is not None
     journal.commit([block(1)])
     journal.close()
     again = Journal(tmp_path, 64 * MB, head, gap)
@@ -212,8 +210,7 @@ def test_without_a_word_of_the_relay_it_is_as_it_was_when_last_heard(tmp_path: P
 def test_what_nobody_writes_to_any_more_is_told_before_it_goes(tmp_path: Path) -> None:
     journal = long(tmp_path)
     known = journal.next - 1
-    assert journal.trim(journal.bytes - 1, lambda: known) is not None
-    journal.commit([block(1)])
+    journal.commit([block(1)], acked=lambda: known)
     journal.close()
     paths, told = segment.names(tmp_path), list[Evicted]()
 
