@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from edgeflow_proto.event import ROW_BITS, Clock, Event
 from edgeflow_proto.rows import Rows
 from edgeflow_tools.engine import Engine
+from edgeflow_tools.pace import Pace
 from edgeflow_tools.replay import Player, Replay
 from edgeflow_tools.terminal import Failure
 from tests.support.documents import graph_in_memory
@@ -226,16 +226,70 @@ def test_a_candidate_must_take_the_rows_that_are_recorded(changes: dict[str, Any
         run(replay, rows(0, [9], {"left": 0}, **changes))
 
 
-def test_in_real_time_as_much_passes_as_did_in_each_boot() -> None:
+class Still:
+    """A clock that only sleeping moves on, in place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Still:
+    made = Still()
+    monkeypatch.setattr("edgeflow_tools.pace.time", made)
+    return made
+
+
+def moments(clock: Still, blocks: list[Rows], since: int | None = None) -> list[float]:
+    """Return after how many seconds each commit was run, in real time."""
+    replay = Replay([player(TEXT)], "d", since)
+    return [round(clock.now - 100, 6) for _ in replay.events(blocks, Pace())][:-1]
+
+
+def test_in_real_time_as_much_passes_as_did_in_each_boot(clock: Still) -> None:
+    later = Clock("later", 0, "synchronised")
     blocks = [
         rows(0, [0], written_ns=50 * SECOND),
         rows(1, [0], written_ns=50 * SECOND + SECOND // 5),
-        rows(0, [0], ring=2, clock=Clock("later", 0, "synchronised"), written_ns=SECOND),
-        rows(1, [0], ring=2, clock=Clock("later", 0, "synchronised"), written_ns=SECOND + SECOND // 5),
+        rows(0, [0], ring=2, clock=later, written_ns=SECOND),
+        rows(1, [0], ring=2, clock=later, written_ns=SECOND + SECOND // 5),
     ]
-    begin, passed = time.monotonic(), list[float]()
-    for _ in Replay([player(TEXT)], "d").events(blocks, paced=True):
-        passed.append(time.monotonic() - begin)
-    assert passed[1] - passed[0] > 0.19
-    assert passed[3] - passed[2] > 0.19
-    assert passed[3] < 50  # what passed between the boots is not waited for
+    assert moments(clock, blocks) == [0, 0.2, 0.2, 0.4]
+
+
+def test_what_leads_up_is_not_waited_for(clock: Still) -> None:
+    blocks = [rows(first, [0]) for first in range(10)]
+    assert moments(clock, blocks, since=8 * SECOND) == [0] * 7 + [0, 1, 2]
+
+
+def test_a_long_pause_is_passed_over_where_rows_are_missing(
+    clock: Still, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert moments(clock, [rows(0, [0]), rows(1, [0]), rows(7200, [0]), rows(7201, [0])]) == [0, 1, 1, 2]
+    assert capsys.readouterr().err == "nothing is recorded for 1 h 59 min: passed over\n"
+    clock.now = 100
+    slow = [rows(0, [0]), rows(1, [0], written_ns=60 * SECOND)]
+    assert moments(clock, slow) == [0, 59]
+    assert capsys.readouterr().err == "the next rows come in 59 s\n"
+
+
+def test_nothing_is_waited_for_once_it_is_stopped(clock: Still) -> None:
+    replay = Replay([player(TEXT)], "d")
+    blocks = [rows(first, [0]) for first in range(10)]
+    for _ in replay.events(blocks, Pace(lambda: replay.rows >= 3)):
+        pass
+    assert clock.now == pytest.approx(102)
+
+
+def test_rows_that_led_up_are_told_apart() -> None:
+    replay = Replay([player(TEXT)], "d", 8 * SECOND)
+    run(replay, *(rows(first, [0]) for first in range(10)))
+    assert (replay.rows, replay.leading) == (10, 7)
+    assert replay.led.reach(f"a:{BASE + 6}-{BASE + 6}")
+    assert not replay.led.reach(f"a:{BASE + 7}-{BASE + 7}")

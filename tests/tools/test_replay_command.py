@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 from msgspec import structs
 
@@ -15,11 +20,12 @@ from edgeflow_agent.core.notice import notice
 from edgeflow_agent.store.journal import Evicted, Journal
 from edgeflow_agent.store.recording import Recording
 from edgeflow_proto.bundle import MANIFEST_FILE
-from edgeflow_proto.event import ROW_BITS, Block, Clock, Column
+from edgeflow_proto.event import ROW_BITS, Block, Clock, Column, wall_time
 from edgeflow_proto.rows import Rows
 from edgeflow_proto.setup import NAME, Setup
 from edgeflow_tools.bundles import bundle
 from edgeflow_tools.cli import edgeflow
+from edgeflow_tools.engine import Engine
 from edgeflow_tools.pipelines import checked
 
 PIPELINE = """
@@ -42,8 +48,8 @@ def pipeline(folder: Path, code: str) -> Path:
     return folder / "pipeline.yaml"
 
 
-def store(folder: Path, code: str = GOOD) -> Path:
-    """Make the data folder of a device that recorded five seconds."""
+def store(folder: Path, code: str = GOOD, rows: int = ROWS) -> Path:
+    """Make the data folder of a device that recorded five seconds, ten rows a second."""
     manifest, files = bundle(checked(pipeline(folder / "source", code)))
     made = folder / "store"
     kept = made / "bundles" / manifest.digest
@@ -51,7 +57,7 @@ def store(folder: Path, code: str = GOOD) -> Path:
     for name, data in {**files, MANIFEST_FILE: manifest.encode()}.items():
         (kept / name).write_bytes(data)
     recording = Recording(made / "recordings" / "press", 8 << 20)
-    for first in range(0, ROWS, 10):
+    for first in range(0, rows, 10):
         recording.write([block(first, manifest.digest)])
     recording.close()
     (made / "journals").mkdir()
@@ -170,3 +176,114 @@ def test_what_the_budget_took_of_a_journal_is_not_gained(tmp_path: Path) -> None
     assert (code, found["journal"]["differences"]) == (0, [])
     assert 0 < same < ROWS
     assert found["journal"]["open"] == ROWS - same
+
+
+def test_events_of_rows_that_are_not_recorded_are_counted(tmp_path: Path) -> None:
+    made = store(tmp_path, rows=30)
+    journalled(made, 64 << 20)
+    code, found = figures(made)
+    assert (code, found["rows"], found["journal"]["outputs"]) == (0, 30, {"o": {"same": 30}})
+    assert found["journal"]["not_compared"] == {"not recorded": 20}
+    assert "20 events of it are of rows that are not recorded" in replay(made).output
+    code, found = figures(made, "--to", at(2.5))
+    assert (found["rows"], found["journal"]["not_compared"]) == (20, {"not recorded": 0})
+
+
+def at(seconds: float) -> str:
+    return wall_time(round(seconds * SECOND))
+
+
+def test_rows_that_only_lead_up_are_told_apart(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    (manifest,) = (path.name for path in (made / "bundles").iterdir())
+    state = Engine(checked(tmp_path / "source").graph, tmp_path / "source", "", {}).runtime.state()  # type: ignore[arg-type]
+    recording = Recording(made / "recordings" / "press", 8 << 20)
+    for first in range(ROWS, ROWS + 50, 10):
+        recording.write([structs.replace(block(first, manifest), state=state if first == ROWS else b"")])
+    recording.close()
+    code, found = figures(made, "--from", at(8.5), "--out", tmp_path / "events")
+    assert (code, found["rows"], found["leading_rows"]) == (0, 40, 20)
+    assert len((tmp_path / "events").read_text().splitlines()) == 20
+    assert (
+        "40 rows run again, 20 of them only to lead up to --from, in"
+        in replay(made, "--from", at(8.5)).output
+    )
+
+
+@pytest.mark.parametrize("moment", ["2999-01-01T00:00Z", "0s", at(5.5)])
+def test_from_a_moment_behind_all_that_is_recorded_there_is_nothing_to_run(
+    tmp_path: Path, moment: str
+) -> None:
+    result = replay(store(tmp_path), "--from", moment)
+    assert (result.exit_code, "no rows are recorded from " in result.output) == (2, True), result.output
+
+
+def test_that_there_were_no_events_is_told(tmp_path: Path) -> None:
+    made = store(tmp_path, BAD)
+    result = replay(made)
+    assert "against its journal: no events" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--from", "10s", "--to", "1h"], "is later than --to"),
+        (["--param", "limit=3"], "it needs --pipeline"),
+        (["--tolerance", "-1"], "a number of 0 or more"),
+        (["--tolerance", "nan"], "a number of 0 or more"),
+        (
+            ["--of", "nope"],
+            "nothing is recorded of a pipeline 'nope'; say with --of whose recording is meant: press",
+        ),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_told(tmp_path: Path, arguments: list[str], words: str) -> None:
+    result = replay(store(tmp_path), *arguments)
+    assert (result.exit_code, words in result.output) == (2, True), result.output
+
+
+def test_a_candidate_that_cannot_be_run_is_no_difference(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    broken = pipeline(tmp_path / "broken", GOOD)
+    broken.write_text(PIPELINE.replace("python: own.f", "python: own.g"))
+    unknown = pipeline(tmp_path / "candidate", GOOD)
+    for arguments in (["--pipeline", broken], ["--pipeline", unknown, "--param", "limit=1"]):
+        result = replay(made, *arguments)
+        assert result.exit_code == 2, result.output
+
+
+def test_ctrl_c_tells_what_there_is_so_far(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    journalled(made, 64 << 20)
+    command = [sys.executable, "-m", "edgeflow_tools.cli", "replay", str(made), "--speed", "1x"]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "1970-01-01T00:00:00.000000Z o: f=0.0\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "ended by Ctrl-C at rows of 1970-01-01T00:00:0" in out
+    assert "against its journal:" in out
+    assert "Ctrl-C again" in err
+
+
+def test_what_a_pipeline_prints_is_told_apart_and_not_in_the_way(tmp_path: Path) -> None:
+    talks = GOOD.replace(
+        ":\n", ":\n    print('it has', len(rows))\n    for row in rows: print('and a row')\n"
+    )
+    made = store(tmp_path, talks)
+    candidate = pipeline(tmp_path / "candidate", talks)
+    result = replay(made, "--pipeline", candidate)
+    assert "it has" not in result.stdout
+    assert result.stderr.startswith("the pipeline prints: it has 10\nthe pipeline prints: and a row\n")
+    assert "the candidate prints: it has 10\n" in result.stderr
+    assert result.stderr.endswith("the pipeline printed 35 lines more\nthe candidate printed 35 lines more\n")
+    assert figures(made)[1]["printed_lines"] == {"own": 55}
+
+
+def test_an_input_of_another_rate_is_told(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    candidate = pipeline(tmp_path / "candidate", GOOD)
+    candidate.write_text(PIPELINE.replace("10 Hz", "20 Hz"))
+    told = "inputs.a: rate 20 Hz, but 10 Hz is recorded; the rows come as they came"
+    assert told in replay(made, "--pipeline", candidate).stderr

@@ -125,6 +125,39 @@ def test_behind_the_rows_no_more_is_read_than_what_was_written_at_once() -> None
     assert next(journal)["decidedns"] == "6"
 
 
+def tail(found: Iterable[Rows], journal: Iterable[Json], since: int | None = None, **bounds: Any) -> int:
+    """Return how many events of a journal are told to be of rows that are not recorded."""
+    replay = Replay([player(TEXT)], "d", since)
+    held = Journal(replay, Journalled(journal, "d"), Tolerance())
+    for made in replay.events(found):
+        held.again(made[0])
+    held.behind(**{"beyond": {}, **bounds})
+    outcome = held.against()
+    assert outcome.to_json()["not_compared"] == {"not recorded": outcome.unrecorded}
+    assert not outcome.differences
+    return outcome.unrecorded
+
+
+def test_events_of_rows_that_are_not_recorded_are_counted() -> None:
+    events = numbered([*told(blocks()), *told(blocks(ring=2))], 1)
+    first = len(told(blocks()))
+    assert tail([*blocks(), *blocks(ring=2)], events) == 0
+    killed = [*blocks()[:-1], *blocks(ring=2)]  # what was written last before a kill is not recorded
+    assert tail(killed, events) == 4
+    assert tail([*blocks(), *blocks(ring=2)[:-1]], events) == 4  # nor before the last one
+    assert tail([*blocks()[:3], *blocks()[5:], *blocks(ring=2)], events) == 8
+    assert tail(blocks()[:-1], events[:first]) == 4
+
+
+def test_events_of_rows_that_were_not_asked_for_are_not() -> None:
+    events = told(blocks())
+    assert tail(blocks(), events, since=20 * SECOND) == 0
+    assert tail(blocks()[5:], events, since=20 * SECOND) == 0
+    assert tail(blocks()[:5], events, beyond={"a": BASE + 20}, until=20 * SECOND) == 0
+    assert tail(blocks()[:5], events, beyond={"a": BASE + 28}) == 8
+    assert tail(blocks()[:5], events, until=23 * SECOND) == 4
+
+
 def test_of_very_many_differences_the_first_are_kept_and_all_are_counted(monkeypatch: Any) -> None:
     monkeypatch.setattr("edgeflow_tools.replayed.MOST", 5)
     outcome = against(blocks(), [])

@@ -8,7 +8,6 @@ the agent was started anew, it is not known until it is said again, and differen
 from __future__ import annotations
 
 import re
-import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,8 @@ from edgeflow_proto.pipeline.graph import InputNode
 from edgeflow_proto.rows import Course, Rows
 from edgeflow_tools.engine import Engine
 from edgeflow_tools.memory import Memory
+from edgeflow_tools.pace import Pace
+from edgeflow_tools.prints import Prints
 from edgeflow_tools.rowfiles import values_of
 from edgeflow_tools.terminal import Failure
 
@@ -38,6 +39,7 @@ class Player:
     def __init__(self, engine: Engine, *, own: bool) -> None:
         self.engine = engine
         self.own = own
+        self.prints = Prints("the pipeline" if own else "the candidate")
         self.memory: Memory | None = None  # of one beside it, once it was to remember what the other did
 
     def restore(self, state: bytes, by: Player, age: int) -> None:
@@ -65,12 +67,14 @@ class Player:
         for start, stop in pairwise(sorted({*range(0, rows.count, MAX_ROWS), *rows.gaps, rows.count})):
             if start in rows.gaps:
                 self.gap([rows.input])
-            made += self.engine.push(rows.input, batch.take(slice(start, stop)))
+            with self.prints.taken():
+                made += self.engine.push(rows.input, batch.take(slice(start, stop)))
         return made
 
     def tick(self, t: int) -> list[Event]:
         """Let time pass."""
-        return self.engine.tick(t)
+        with self.prints.taken():
+            return self.engine.tick(t)
 
     def _batch(self, rows: Rows, node: InputNode) -> Batch:
         key = np.zeros(rows.count, np.uint32)
@@ -111,6 +115,10 @@ class Stretches:
     def __init__(self) -> None:
         self._stretches: dict[str, list[list[int]]] = {}
 
+    def __bool__(self) -> bool:
+        """Say whether there are any."""
+        return bool(self._stretches)
+
     def add(self, rows: Rows) -> None:
         """Rows were run; they are of the newest stretch where they follow it."""
         stretches = self._stretches.setdefault(rows.input, [])
@@ -135,60 +143,49 @@ class Stretches:
         return place >= 0 and last < stretches[place][1]
 
 
-class Pace:
-    """Lets as much time pass between commits as passed between them; of that between two boots, none."""
-
-    def __init__(self) -> None:
-        self._boot = ""
-        self._ahead = 0.0  # seconds from when something was written to now
-
-    def wait(self, boot: str, written_ns: int) -> None:
-        """Wait until it is time for what was written then."""
-        written = written_ns / 1e9
-        if boot != self._boot:
-            self._boot, self._ahead = boot, time.monotonic() - written
-        time.sleep(max(0.0, written + self._ahead - time.monotonic()))
-
-
 class Replay:
     """One way through a recording; what it came to is there to be read at any time."""
 
     def __init__(self, players: Sequence[Player], digest: str, since_ns: int | None = None) -> None:
         """`digest` names the pipeline whose rows are run; those before `since_ns` only lead up."""
         self.players = players
+        self.since = since_ns
         self._digest = digest
-        self._since = since_ns
         self._course = Course()
         self._generations: dict[str, int] = {}  # of the rings, by input: each has its own
         self._seen: set[str] = set()  # inputs that rows have come of, since the agent was started
         self._certain = True
         self._unsettled: deque[Rows] = deque()  # what comes of them may wait for time to pass
         self._waits = any(player.engine.runtime.plan.ticks for player in players)
-        self.ran, self.known = (
-            Stretches(),
-            Stretches(),
-        )  # rows; and those with what the steps remembered known
+        self.ran = Stretches()  # rows from `since` on
+        self.known = Stretches()  # those of them with what the steps remembered known
+        self.led = Stretches()  # rows that were run to lead up to there
         self.following: dict[str, int] = {}  # the numbers of the rows to come, by input
         self.age = 0  # ns that passed on the device while what was run was written
-        self._written = ("", 0)  # boot, and when the newest rows were
+        self.end = 0  # when the newest rows were written, wall time in ns
+        self._written = ("", 0)  # boot, and when that was
         self.other = 0  # rows that another pipeline of the name ran
-        self.holes = self.restarts = self.rows = 0
+        self.holes = self.restarts = 0
+        self.rows = self.leading = 0  # that were run; those of them that led up
 
-    def events(self, blocks: Iterable[Rows], *, paced: bool = False) -> Iterator[list[list[Event]]]:
+    def events(self, blocks: Iterable[Rows], pace: Pace | None = None) -> Iterator[list[list[Event]]]:
         """Run blocks in their order; yield the events that each player made of each commit's.
 
-        Raises Failure and StepStoppedError.
+        What leads up is run as fast as it goes, the rest at a `pace`. Raises Failure and StepStoppedError.
         """
-        pace = Pace() if paced else None
-        for (boot, written), group in groupby(blocks, key=lambda rows: (rows.clock.boot_id, rows.written_ns)):
+        for (boot, at), group in groupby(blocks, key=commit_of):
             commit = [rows for rows in group if self._mine(rows)]
-            if commit and pace is not None:
-                pace.wait(boot, written)
+            if commit and pace is not None and not self._before_since(commit[0]):
+                pace.wait(boot, at, missing=self._missing(commit))
             if commit:
-                self._pass(boot, written)
+                self._pass(boot, at)
                 yield self._commit(commit)
         if self.rows:
             yield self._end()
+
+    def _missing(self, commit: Sequence[Rows]) -> bool:
+        """Say whether rows are missing before these."""
+        return any(self.following.get(rows.input, rows.first) != rows.first for rows in commit)
 
     def _pass(self, boot: str, written_ns: int) -> None:
         """Note when rows were written; between two boots no time is known to have passed."""
@@ -239,7 +236,7 @@ class Replay:
         return True
 
     def _before_since(self, rows: Rows) -> bool:
-        return self._since is not None and rows.written_ns + rows.clock.offset_ns < self._since
+        return self.since is not None and written(rows) < self.since
 
     def _restarted(self, rows: Rows) -> bool:
         """Say whether the agent was started anew before rows: then every input has another ring."""
@@ -270,7 +267,11 @@ class Replay:
     def _behind(self, rows: Rows) -> None:
         """Note that rows were run."""
         self.rows += rows.count
-        if not self._before_since(rows):
+        self.end = written(rows)
+        if self._before_since(rows):
+            self.leading += rows.count
+            self.led.add(rows)
+        else:
             self.ran.add(rows)
             if self._certain:
                 self._know(rows)
@@ -292,6 +293,16 @@ class Replay:
                 raise Failure(f"what the steps remembered cannot be taken up: {error}") from None
         self._course.begin(rows.next)
         self._certain = True
+
+
+def commit_of(rows: Rows) -> tuple[str, int]:
+    """Return what rows that were written together share."""
+    return rows.clock.boot_id, rows.written_ns
+
+
+def written(rows: Rows) -> int:
+    """Return when rows were written, wall time in ns."""
+    return rows.written_ns + rows.clock.offset_ns
 
 
 def _generations(rows: Rows) -> dict[str, int]:

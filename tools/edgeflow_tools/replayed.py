@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from edgeflow_proto.event import ROW_BITS, Event
-from edgeflow_tools import tables
+from edgeflow_proto.event import ROW_BITS, Event, instant
 from edgeflow_tools.cases import Tolerance
 from edgeflow_tools.compare import Comparison, Difference, Found, Said, said
-from edgeflow_tools.engine import Engine
 from edgeflow_tools.journalled import Journalled, passed
-from edgeflow_tools.memory import Memory
 from edgeflow_tools.replay import Replay, rows_of
-from edgeflow_tools.terminal import counted
 
-LONGEST = 300  # characters of an error
-SHOWN = 20  # differences that people are shown
 MOST = 10_000  # differences that are kept
 KEEP_NS = 60 * 10**9  # of the device's time, that an event waits for its equal
 DOUBT_NS = (
@@ -31,13 +25,14 @@ DOUBT_NS = (
 class Against:
     """One comparison. `open` counts events that differ where there is nothing to hold them against.
 
-    Of the differences the first `MOST` are kept; all are counted.
+    `unrecorded` counts events of a journal that were not compared because their rows are not recorded. Of the
+    differences the first `MOST` are kept; all are counted.
     """
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.differences: list[Difference] = []
-        self.open = 0
+        self.open = self.unrecorded = 0
 
     def tell(self, difference: Difference) -> None:
         """Add one."""
@@ -66,6 +61,7 @@ class Against:
         told = {
             "outputs": self.counts,
             "open": self.open,
+            "not_compared": {"not recorded": self.unrecorded},
             "differences": self.differences,
             "untold": self.untold,
         }
@@ -91,8 +87,8 @@ class _Side:
     def _judge(self, age: float) -> None:
         for found in self._comparison.settled(age):
             if not self._bears(found.difference.event):
-                continue
-            if self._certain(found):
+                self._leave_out(found.difference.event)
+            elif self._certain(found):
                 self._against.tell(found.difference)
             else:
                 self._against.open += 1
@@ -103,6 +99,9 @@ class _Side:
 
     def _certain(self, found: Found) -> bool:
         raise NotImplementedError
+
+    def _leave_out(self, event: Said) -> None:
+        """Note an event whose rows were not run."""
 
     def against(self) -> Against:
         """Return the outcome; nothing may come behind this."""
@@ -126,6 +125,8 @@ class Journal(_Side):
         self._told, self._dropped = told, dropped or {}
         self._doubtful = -1  # up to which age events may be missing from the journal
         self._newest: dict[int, int] = {}  # age of the journal's newest event, by generation of its rings
+        self._beyond: Mapping[str, int] | None = None  # the numbers of the rows behind those asked for
+        self._until: float = math.inf
 
     def again(self, events: Sequence[Event]) -> None:
         """Take what it says, and what it said of the rows up to there."""
@@ -152,6 +153,27 @@ class Journal(_Side):
             self._newest[_generation(found)] = self._replay.age
             if self._bears(found) or not passed(found.span, self._replay.following):
                 self._comparison.before(found)
+            else:
+                self._leave_out(found)
+
+    def _leave_out(self, event: Said) -> None:
+        """Count an event of rows that are not recorded, though they lie between those that are asked for."""
+        since = -math.inf if self._replay.since is None else self._replay.since
+        asked = since <= instant(event.time) <= self._until and not self._replay.led.reach(event.span)
+        self._against.unrecorded += asked and passed(event.span, self._beyond or {})
+
+    def behind(self, beyond: Mapping[str, int], until: float = math.inf) -> None:
+        """Take what it said of rows behind the last that were run: they are not recorded.
+
+        `beyond` are the numbers of the first rows that are recorded again, of each input, and none where none
+        are; `until` is the moment, ns since 1970, behind which nothing was asked for.
+        """
+        self._beyond, self._until = beyond, until
+        self._take(self._told.rest())
+        for event in self._told.upto(beyond):
+            found = said(event)
+            self._newest[_generation(found)] = self._replay.age
+            self._leave_out(found)
 
     def _certain(self, found: Found) -> bool:
         event, gained = found.difference.event, found.difference.kind == "gained"
@@ -161,7 +183,8 @@ class Journal(_Side):
 
     def against(self) -> Against:
         """Return the outcome; what lies outside of the rows that were run does not count."""
-        self._take(self._told.rest())
+        if self._beyond is None:
+            self.behind(self._replay.following)
         return super().against()
 
 
@@ -193,96 +216,3 @@ class Candidate(_Side):
 
     def _certain(self, found: Found) -> bool:
         return found.sure
-
-
-def cost(engine: Engine) -> dict[str, dict[str, float]]:
-    """Return what each step took: microseconds a row, and a call at most in 99 of 100."""
-    steps = engine.tally.steps.items()
-    found = {
-        name: {
-            "rows": step.rows,
-            "us_per_row": round(sum(step.calls) / 1e3 / max(1, step.rows), 3),
-            "p99_us": step.quantile_us(0.99),
-        }
-        for name, step in steps
-    }
-    rows, us = sum(engine.rows.values()), engine.spent.pushing / 1e3
-    return found | {"(all)": {"rows": rows, "us_per_row": round(us / max(1, rows), 3)}}
-
-
-def errors(engine: Engine) -> dict[str, dict[str, Any]]:
-    """Return the first error of each step that failed, and how many rows it dropped."""
-    return {
-        name: {"error": str(error).partition("\n")[0][:LONGEST], "dropped": engine.tally.steps[name].dropped}
-        for name, error in engine.tally.errors.items()
-    }
-
-
-def failed(whose: str, engine: Engine) -> Iterator[str]:
-    """Yield a line about each step that failed."""
-    for name, told in errors(engine).items():
-        dropped = counted(told["dropped"], "row", "rows")
-        yield f"{whose} failed in steps.{name}: {told['error']} ({dropped} dropped)"
-
-
-def ground(name: str, replay: Replay, seconds: float, *, damaged: bool) -> Iterator[str]:
-    """Yield lines about what was run; where the recording is damaged, without the blocks that are."""
-    rate = f"{replay.rows / max(seconds, 1e-9):,.0f} rows/s"
-    yield f"{name}: {counted(replay.rows, 'row', 'rows')} run again in {seconds:.2f} s ({rate})"
-    if replay.other:
-        yield f"left out: {counted(replay.other, 'row', 'rows')} that another version of it ran"
-    if damaged:
-        yield "left out: blocks of the recording that cannot be read, which are named above"
-    if replay.holes or replay.restarts:
-        yield (
-            f"on the way: {counted(replay.holes, 'hole', 'holes')} in the recording,"
-            f" {counted(replay.restarts, 'restart', 'restarts')} of the agent"
-        )
-
-
-def forgetful(memory: Memory | None) -> Iterator[str]:
-    """Yield which steps of a candidate began without memory."""
-    if memory is not None and memory.without:
-        yield (
-            f"the candidate began without memory in {', '.join(memory.without)}:"
-            " until that has filled, what comes of it is not held against the pipeline"
-        )
-
-
-def show(title: str, against: Against) -> None:
-    """Print a comparison: a table by output, then the first differences."""
-    tables.console().print(title)
-    kinds = ("same", "changed", "gained", "lost")
-    rows = [(output, *(f"{counts[kind]:,}" for kind in kinds)) for output, counts in against.counts.items()]
-    tables.show(("output", *kinds), rows)
-    if against.open:
-        what = counted(against.open, "event differs", "events differ")
-        tables.console().print(f"{what} where what the steps remembered, or the journal, is not known")
-    for difference in against.differences[:SHOWN]:
-        tables.console().print(line(difference), soft_wrap=True)
-    if len(against.differences) > SHOWN:
-        more = len(against.differences) - SHOWN + against.untold
-        tables.console().print(f"and {more:,} more (--json has the first {MOST:,})")
-
-
-def line(difference: Difference) -> str:
-    """Return a difference in a line."""
-    event = difference.event
-    mark = {"changed": "~", "gained": "+", "lost": "-"}[difference.kind]
-    values = ", ".join(difference.what) or " ".join(f"{name}={each}" for name, each in event.data.items())
-    return f"{mark} {event.time} {event.output} {event.subject}".rstrip() + f": {values}"
-
-
-def show_costs(own: Engine, other: Engine) -> None:
-    """Print what the steps of both took, side by side."""
-    mine, theirs = cost(own), cost(other)
-    tables.show(
-        ("step", "µs per row", "candidate", "p99 per call", "candidate"),
-        [(step, *_cells(mine.get(step, {}), theirs.get(step, {}))) for step in {**mine, **theirs}],
-    )
-
-
-def _cells(mine: dict[str, float], theirs: dict[str, float]) -> Iterator[str]:
-    for figure in ("us_per_row", "p99_us"):
-        for side in (mine, theirs):
-            yield f"{side[figure]:,.2f}" if figure in side else ""

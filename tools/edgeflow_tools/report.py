@@ -1,0 +1,141 @@
+"""What a replay came to, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from edgeflow_proto.event import Event
+from edgeflow_proto.pipeline.graph import Graph
+from edgeflow_tools import tables
+from edgeflow_tools.compare import Difference
+from edgeflow_tools.engine import Engine
+from edgeflow_tools.memory import Memory
+from edgeflow_tools.replay import Replay
+from edgeflow_tools.replayed import MOST, Against
+from edgeflow_tools.terminal import counted
+
+LONGEST = 300  # characters of an error
+SHOWN = 20  # differences that people are shown
+
+
+def unlike(own: Graph, candidate: Graph) -> Iterator[str]:
+    """Yield lines about inputs of a candidate that the recorded rows are not made for."""
+    for name, node in candidate.inputs.items():
+        if name not in own.inputs:
+            yield f"inputs.{name}: nothing is recorded of it, so no rows come from it"
+            continue
+        rate, recorded = node.intake.rate, own.inputs[name].intake.rate
+        if rate != recorded:
+            told = f"rate {_hz(rate)}, but {_hz(recorded)} is recorded; the rows come as they came"
+            yield f"inputs.{name}: {told}"
+
+
+def _hz(rate: float | None) -> str:
+    return "not stated" if rate is None else f"{rate:g} Hz"
+
+
+def errors(engine: Engine) -> dict[str, dict[str, Any]]:
+    """Return the first error of each step that failed, and how many rows it dropped."""
+    return {
+        name: {"error": str(error).partition("\n")[0][:LONGEST], "dropped": engine.tally.steps[name].dropped}
+        for name, error in engine.tally.errors.items()
+    }
+
+
+def failed(whose: str, engine: Engine) -> Iterator[str]:
+    """Yield a line about each step that failed."""
+    for name, told in errors(engine).items():
+        dropped = counted(told["dropped"], "row", "rows")
+        yield f"{whose} failed in steps.{name}: {told['error']} ({dropped} dropped)"
+
+
+def ground(name: str, replay: Replay, seconds: float, *, damaged: bool) -> Iterator[str]:
+    """Yield lines about what was run; where the recording is damaged, without the blocks that are."""
+    rate = f"{replay.rows / max(seconds, 1e-9):,.0f} rows/s"
+    leading = f", {replay.leading:,} of them only to lead up to --from," if replay.leading else ""
+    yield f"{name}: {counted(replay.rows, 'row', 'rows')} run again{leading} in {seconds:.2f} s ({rate})"
+    if replay.other:
+        yield f"left out: {counted(replay.other, 'row', 'rows')} that another version of it ran"
+    if damaged:
+        yield "left out: blocks of the recording that cannot be read, which are named above"
+    if replay.holes or replay.restarts:
+        yield (
+            f"on the way: {counted(replay.holes, 'hole', 'holes')} in the recording,"
+            f" {counted(replay.restarts, 'restart', 'restarts')} of the agent"
+        )
+
+
+def forgetful(memory: Memory | None) -> Iterator[str]:
+    """Yield which steps of a candidate began without memory."""
+    if memory is not None and memory.without:
+        yield (
+            f"the candidate began without memory in {', '.join(memory.without)}:"
+            " until that has filled, what comes of it is not held against the pipeline"
+        )
+
+
+def show(title: str, against: Against) -> None:
+    """Print a comparison: a table by output, then the first differences."""
+    tables.console().print(title if against.counts or against.open else f"{title} no events")
+    kinds = ("same", "changed", "gained", "lost")
+    rows = [(output, *(f"{counts[kind]:,}" for kind in kinds)) for output, counts in against.counts.items()]
+    tables.show(("output", *kinds), rows)
+    if against.open:
+        what = counted(against.open, "event differs", "events differ")
+        tables.console().print(f"{what} where what the steps remembered, or the journal, is not known")
+    if against.unrecorded:
+        what = counted(against.unrecorded, "event of it is", "events of it are")
+        tables.console().print(f"{what} of rows that are not recorded, and not compared")
+    for difference in against.differences[:SHOWN]:
+        tables.console().print(line(difference), soft_wrap=True)
+    if len(against.differences) > SHOWN:
+        more = len(against.differences) - SHOWN + against.untold
+        tables.console().print(f"and {more:,} more (--json has the first {MOST:,})")
+
+
+def live(event: Event) -> str:
+    """Return an event in a line."""
+    return f"{event.time} {event.output} {event.subject or ''}".rstrip() + f": {_values(event.data)}"
+
+
+def _values(data: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={each}" for name, each in data.items())
+
+
+def line(difference: Difference) -> str:
+    """Return a difference in a line."""
+    event = difference.event
+    mark = {"changed": "~", "gained": "+", "lost": "-"}[difference.kind]
+    values = ", ".join(difference.what) or _values(event.data)
+    return f"{mark} {event.time} {event.output} {event.subject}".rstrip() + f": {values}"
+
+
+def cost(engine: Engine) -> dict[str, dict[str, float]]:
+    """Return what each step took: microseconds a row, and a call at most in 99 of 100."""
+    steps = engine.tally.steps.items()
+    found = {
+        name: {
+            "rows": step.rows,
+            "us_per_row": round(sum(step.calls) / 1e3 / max(1, step.rows), 3),
+            "p99_us": step.quantile_us(0.99),
+        }
+        for name, step in steps
+    }
+    rows, us = sum(engine.rows.values()), engine.spent.pushing / 1e3
+    return found | {"(all)": {"rows": rows, "us_per_row": round(us / max(1, rows), 3)}}
+
+
+def show_costs(own: Engine, other: Engine) -> None:
+    """Print what the steps of both took, side by side."""
+    mine, theirs = cost(own), cost(other)
+    tables.show(
+        ("step", "µs per row", "candidate", "p99 per call", "candidate"),
+        [(step, *_cells(mine.get(step, {}), theirs.get(step, {}))) for step in {**mine, **theirs}],
+    )
+
+
+def _cells(mine: dict[str, float], theirs: dict[str, float]) -> Iterator[str]:
+    for figure in ("us_per_row", "p99_us"):
+        for side in (mine, theirs):
+            yield f"{side[figure]:,.2f}" if figure in side else ""
