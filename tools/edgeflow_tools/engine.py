@@ -27,11 +27,18 @@ CLOCK = Clock("run", 0, "unsynchronised")
 
 @dataclass(slots=True)
 class Step:
-    """What a step was given and how long its calls took, in nanoseconds."""
+    """What a step was given; of each call how many nanoseconds it took, and how many rows it was given."""
 
     rows: int = 0
     dropped: int = 0
     calls: array[int] = field(default_factory=lambda: array("q"))
+    sizes: array[int] = field(default_factory=lambda: array("q"))
+
+    def ran(self, rows: int, ns: int) -> None:
+        """Note a call."""
+        self.rows += rows
+        self.calls.append(ns)
+        self.sizes.append(rows)
 
     def quantile_us(self, share: float) -> float:
         """Return how many microseconds a call took at most in that share of the calls."""
@@ -47,8 +54,7 @@ class Tally:
 
     def ran(self, step: str, rows: int, ns: int) -> None:
         """Note a call."""
-        self.steps[step].rows += rows
-        self.steps[step].calls.append(ns)
+        self.steps[step].ran(rows, ns)
 
     def failed(self, step: str, error: Exception, rows: Batch) -> None:
         """Note rows that a failing step dropped."""

@@ -20,7 +20,7 @@ from edgeflow_agent.core.batch import Batch, numbered
 from edgeflow_proto.event import ROW_BITS, Event
 from edgeflow_proto.pipeline.graph import InputNode
 from edgeflow_proto.rows import Course, Rows
-from edgeflow_tools.engine import Engine
+from edgeflow_tools.engine import Engine, Step
 from edgeflow_tools.memory import Memory
 from edgeflow_tools.pace import Pace
 from edgeflow_tools.prints import Prints
@@ -40,6 +40,8 @@ class Player:
         self.engine = engine
         self.own = own
         self.prints = Prints("the pipeline" if own else "the candidate")
+        self.commits = Step()  # what it took to run each
+        self._spent = 0  # ns until the newest
         self.memory: Memory | None = None  # of one beside it, once it was to remember what the other did
 
     def restore(self, state: bytes, by: Player, age: int) -> None:
@@ -75,6 +77,12 @@ class Player:
         """Let time pass."""
         with self.prints.taken():
             return self.engine.tick(t)
+
+    def committed(self) -> None:
+        """Note that a commit has been run."""
+        rows, ns = sum(self.engine.rows.values()), self.engine.spent.pushing
+        self.commits.ran(rows - self.commits.rows, ns - self._spent)
+        self._spent = ns
 
     def _batch(self, rows: Rows, node: InputNode) -> Batch:
         key = np.zeros(rows.count, np.uint32)
@@ -164,6 +172,7 @@ class Replay:
         self.age = 0  # ns that passed on the device while what was run was written
         self.end = 0  # when the newest rows were written, wall time in ns
         self._written = ("", 0)  # boot, and when that was
+        self._commits = 0
         self.other = 0  # rows that another pipeline of the name ran
         self.holes = self.restarts = 0
         self.rows = self.leading = 0  # that were run; those of them that led up
@@ -203,16 +212,26 @@ class Replay:
                 player.memory.turn(self.age)
         times = [_time(rows, 0) for rows in commit if rows.domain == "arrival"]
         come = min(times) - SLACK_NS if times else -1
-        made = [player.tick(come) if times else [] for player in self.players]
+        made: list[list[Event]] = [[] for _ in self.players]
+        for place in self._order() if times else ():
+            made[place] += self.players[place].tick(come)
         for rows in commit:
             if not self._warm(rows):
                 self._before(rows)
-                for place, player in enumerate(self.players):
-                    made[place] += player.push(rows)
+                for place in self._order():
+                    made[place] += self.players[place].push(rows)
                 self._behind(rows)
             self.following |= rows.next or {rows.input: rows.end}
         self._settle(come)
+        for player in self.players:
+            player.committed()
+        self._commits += 1
         return self._numbered(made)
+
+    def _order(self) -> Iterable[int]:
+        """Return who is given rows first: each in turn, since the first one finds them in no cache."""
+        places = range(len(self.players))
+        return reversed(places) if self._commits % 2 else places
 
     def _end(self) -> list[list[Event]]:
         """Let time pass up to when the last rows were written: the device had run all before."""

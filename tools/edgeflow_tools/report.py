@@ -109,33 +109,3 @@ def line(difference: Difference) -> str:
     mark = {"changed": "~", "gained": "+", "lost": "-"}[difference.kind]
     values = ", ".join(difference.what) or _values(event.data)
     return f"{mark} {event.time} {event.output} {event.subject}".rstrip() + f": {values}"
-
-
-def cost(engine: Engine) -> dict[str, dict[str, float]]:
-    """Return what each step took: microseconds a row, and a call at most in 99 of 100."""
-    steps = engine.tally.steps.items()
-    found = {
-        name: {
-            "rows": step.rows,
-            "us_per_row": round(sum(step.calls) / 1e3 / max(1, step.rows), 3),
-            "p99_us": step.quantile_us(0.99),
-        }
-        for name, step in steps
-    }
-    rows, us = sum(engine.rows.values()), engine.spent.pushing / 1e3
-    return found | {"(all)": {"rows": rows, "us_per_row": round(us / max(1, rows), 3)}}
-
-
-def show_costs(own: Engine, other: Engine) -> None:
-    """Print what the steps of both took, side by side."""
-    mine, theirs = cost(own), cost(other)
-    tables.show(
-        ("step", "µs per row", "candidate", "p99 per call", "candidate"),
-        [(step, *_cells(mine.get(step, {}), theirs.get(step, {}))) for step in {**mine, **theirs}],
-    )
-
-
-def _cells(mine: dict[str, float], theirs: dict[str, float]) -> Iterator[str]:
-    for figure in ("us_per_row", "p99_us"):
-        for side in (mine, theirs):
-            yield f"{side[figure]:,.2f}" if figure in side else ""

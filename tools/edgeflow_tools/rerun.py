@@ -13,7 +13,7 @@ import click
 from edgeflow_agent.runtime.run import StepStoppedError
 from edgeflow_proto.event import Event, wall_time
 from edgeflow_proto.rows import Rows
-from edgeflow_tools import replayed, report
+from edgeflow_tools import costs, replayed, report
 from edgeflow_tools.cases import Tolerance
 from edgeflow_tools.engine import Engine
 from edgeflow_tools.journalled import Journalled
@@ -150,7 +150,7 @@ class Rerun:
             for told in report.forgetful(self._players[-1].memory):
                 click.echo(told)
             report.show("the candidate against it:", self._found["candidate"])
-            report.show_costs(self._own, self._other)
+            costs.show(*self._players)
 
     def _ground(self) -> Iterator[str]:
         """Yield what was run, and what failed."""
@@ -169,7 +169,7 @@ class Rerun:
             "holes": replay.holes, "restarts": replay.restarts, "seconds": round(self._seconds, 6),
             "damaged": self._damaged, "interrupted": self.interrupted,
             "errors": {name: report.errors(engine) for name, engine in engines.items()},
-            "cost": {name: report.cost(engine) for name, engine in engines.items()},
+            "cost": {name: costs.cost(player) for name, player in players.items()},
             "printed_lines": {name: player.prints.count for name, player in players.items()},
             "without_memory": [*memory.without] if memory is not None else [],
             **{name: found.to_json() for name, found in self._found.items()},
