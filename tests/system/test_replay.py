@@ -182,6 +182,32 @@ def test_around_events_the_stretches_are_run_and_what_is_unknown_is_not_held_aga
     assert found["journal"]["outputs"]["raised"]["same"] >= 1
 
 
+def test_right_after_a_new_version_came_a_candidate_runs_over_the_rows_of_the_old_one(
+    mosquitto: Path, tmp_path: Path
+) -> None:
+    broker = Mosquitto(mosquitto, tmp_path / "broker").start()
+    device = Device(tmp_path, broker=broker.port).start()
+    text = PIPELINE.replace("RECORD", "all")
+    device.deploy("press", text)
+    sent = sensor.report(sensor.start(broker.port, "plant/accel", tmp_path / "sent.npy", seconds=3))
+    eventually(lambda: device.metric("edgeflow_recorded_rows_total") >= sent, "every row is recorded")
+    try:
+        device.deploy("press", text.replace("limit: 1.6", "limit: 1.5"))
+        device.deploy("quiet", text.replace("name: press", "name: quiet"))
+        result = CliRunner().invoke(edgeflow, ["replay", device.url, "--of", "press"])
+        told = f"{sent:,} rows are another version's: --pipeline runs a candidate over them"
+        assert (result.exit_code, told in result.output) == (2, True), result.output
+        candidate = tmp_path / "candidate.yaml"
+        candidate.write_text(text)
+        code, found = replayed(device.url, "--pipeline", candidate)
+    finally:
+        device.close()
+        broker.stop()
+    assert (code, found["rows"], found["journal"]) == (0, 0, None)
+    assert found["alone"]["rows"] == sent
+    assert found["alone"]["outputs"]["score"] > 100
+
+
 TWO = """
 edgeflow: 1
 name: pair

@@ -90,7 +90,7 @@ def test_where_no_step_fails_all_is_well(tmp_path: Path) -> None:
     candidate = pipeline(tmp_path / "candidate", GOOD)
     code, found = figures(made, "--pipeline", candidate)
     assert (code, found["errors"]) == (0, {"own": {}, "candidate": {}})
-    assert found["damaged"] is False
+    assert found["damaged"] == 0
     assert found["candidate"]["outputs"] == {"o": {"same": ROWS}}
 
 
@@ -129,8 +129,10 @@ def test_blocks_that_cannot_be_read_are_left_out_and_that_is_told(tmp_path: Path
         recording.write([kind(**structs.asdict(block(first, digest)))])
     recording.close()
     code, found = figures(made)
-    assert (code, found["damaged"], found["rows"], found["holes"]) == (0, True, ROWS + 10, 1)
-    assert "blocks of the recording that cannot be read" in replay(made).output
+    assert (code, found["damaged"], found["rows"], found["holes"]) == (0, 1, ROWS + 10, 1)
+    assert "left out: 1 block of the recording that cannot be read" in replay(made).output
+    candidate = pipeline(tmp_path / "candidate", GOOD)
+    assert figures(made, "--from", at(4.5), "--pipeline", candidate)[1]["damaged"] == 1
 
 
 def journalled(made: Path, limit: int) -> None:
@@ -287,3 +289,56 @@ def test_an_input_of_another_rate_is_told(tmp_path: Path) -> None:
     candidate.write_text(PIPELINE.replace("10 Hz", "20 Hz"))
     told = "inputs.a: rate 20 Hz, but 10 Hz is recorded; the rows come as they came"
     assert told in replay(made, "--pipeline", candidate).stderr
+
+
+def deployed(made: Path, folder: Path, rows: int) -> None:
+    """Put another version in the place of the one that is there, and record what it runs."""
+    text = PIPELINE.replace("edgeflow: 1", "edgeflow: 1\ndescription: newer")
+    source = pipeline(folder, GOOD)
+    source.write_text(text)
+    manifest, files = bundle(checked(source))
+    shutil.rmtree(made / "bundles")
+    kept = made / "bundles" / manifest.digest
+    kept.mkdir(parents=True)
+    for name, data in {**files, MANIFEST_FILE: manifest.encode()}.items():
+        (kept / name).write_bytes(data)
+    recording = Recording(made / "recordings" / "press", 8 << 20)
+    for first in range(ROWS, ROWS + rows, 10):
+        recording.write([block(first, manifest.digest)])
+    recording.close()
+
+
+def test_a_candidate_runs_alone_over_rows_of_versions_that_are_gone(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    candidate = pipeline(tmp_path / "candidate", GOOD)
+    deployed(made, tmp_path / "newer", 0)
+    result = replay(made)
+    assert (result.exit_code, "another version took its place; --pipeline" in result.output) == (2, True)
+    code, found = figures(made, "--pipeline", candidate, "--out", tmp_path / "events")
+    assert (code, found["rows"], found["journal"]) == (0, 0, None)
+    assert found["alone"] == {"rows": ROWS, "leading_rows": 0, "left_out": 0, "outputs": {"o": ROWS}}
+    assert len((tmp_path / "events").read_text().splitlines()) == ROWS
+    told = f"the candidate alone, over {ROWS} rows that another version ran: o {ROWS}"
+    assert told in replay(made, "--pipeline", candidate).output
+
+
+def test_beside_a_newer_version_it_runs_alone_over_the_older_rows(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    candidate = pipeline(tmp_path / "candidate", GOOD)
+    deployed(made, tmp_path / "newer", 20)
+    code, found = figures(made, "--pipeline", candidate, "--out", tmp_path / "events")
+    assert (code, found["rows"], found["other_rows"], found["alone"]["outputs"]) == (0, 20, ROWS, {"o": ROWS})
+    assert (found["candidate"]["outputs"], found["candidate"]["open"]) == ({"o": {"same": 20}}, 0)
+    assert len((tmp_path / "events").read_text().splitlines()) == ROWS + 20
+    assert f"left out: {ROWS} rows that another version of it ran" in replay(made).output
+
+
+def test_older_rows_that_the_candidate_does_not_take_are_left_out(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    candidate = pipeline(tmp_path / "candidate", GOOD)
+    candidate.write_text(PIPELINE.replace("[x]", "[z]"))
+    deployed(made, tmp_path / "newer", 0)
+    result = replay(made, "--pipeline", candidate)
+    assert result.exit_code == 2
+    assert "no rows are recorded" in result.output
+    assert "50 rows that another version ran: inputs.a: no column 'z' is recorded (x)" in result.output

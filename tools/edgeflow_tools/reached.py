@@ -26,7 +26,7 @@ class Reached:
     def recorded(self) -> list[str]:
         """Return the pipelines of which something is recorded."""
         found = self._server.get("/api/v1/pipelines")["pipelines"]
-        return [each["name"] for each in found if each["counters"].get("recording_bytes")]
+        return [each["name"] for each in found if each.get("recorded")]
 
     def blocks(self, name: str, since_ns: float, until_ns: float) -> Iterator[Rows]:
         """Yield what is recorded of a pipeline, from where it is known what its steps remembered."""
@@ -38,8 +38,8 @@ class Reached:
             except ValueError as error:
                 raise Failure(f"{self._server.url}: {error}") from None
 
-    def damaged(self, _name: str) -> bool:
-        """Say no: what a device cannot read of its recording is in its log, and a hole in what it sends."""
+    def damaged(self, _name: str) -> int:
+        """Return 0: what a device cannot read of its recording is in its log, and a hole in what it sends."""
         return False
 
     def events(self, name: str, kind: str | None = None) -> Iterator[dict[str, Any]]:

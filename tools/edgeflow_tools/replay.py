@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby, pairwise
+from typing import Protocol
 
 import numpy as np
 
@@ -41,8 +42,14 @@ class Player:
         self.own = own
         self.prints = Prints("the pipeline" if own else "the candidate")
         self.commits = Step()  # what it took to run each
+        self._begun = b""  # what its steps remember before the first row
         self._spent = 0  # ns until the newest
         self.memory: Memory | None = None  # of one beside it, once it was to remember what the other did
+
+    def begin(self) -> None:
+        """Remember nothing; the first call, before any row, notes how that is."""
+        self._begun = self._begun or self.engine.runtime.state()
+        self.engine.runtime.restore(self._begun)
 
     def restore(self, state: bytes, by: Player, age: int) -> None:
         """Remember what the recording says that player did, as far as it fits; raises ValueError."""
@@ -151,12 +158,34 @@ class Stretches:
         return place >= 0 and last < stretches[place][1]
 
 
+class Others(Protocol):
+    """Who takes the rows that other versions of a pipeline ran, when the players do not."""
+
+    def run(self, commit: Sequence[Rows], /) -> None:
+        """Take rows that were written together."""
+
+    def end(self) -> None:
+        """No more of them come for now."""
+
+
 class Replay:
     """One way through a recording; what it came to is there to be read at any time."""
 
-    def __init__(self, players: Sequence[Player], digest: str, since_ns: int | None = None) -> None:
-        """`digest` names the pipeline whose rows are run; those before `since_ns` only lead up."""
+    def __init__(
+        self,
+        players: Sequence[Player],
+        digest: str | None,
+        since_ns: int | None = None,
+        others: Others | None = None,
+    ) -> None:
+        """`digest` names the pipeline whose rows are run, without it all are; the `others` get what is left.
+
+        Rows before `since_ns` only lead up.
+        """
         self.players = players
+        self._others = others
+        for player in players if others is not None else ():
+            player.begin()
         self.since = since_ns
         self._digest = digest
         self._course = Course()
@@ -173,6 +202,7 @@ class Replay:
         self.end = 0  # when the newest rows were written, wall time in ns
         self._written = ("", 0)  # boot, and when that was
         self._commits = 0
+        self._left = False  # the newest rows were left to the others
         self.other = 0  # rows that another pipeline of the name ran
         self.holes = self.restarts = 0
         self.rows = self.leading = 0  # that were run; those of them that led up
@@ -182,15 +212,41 @@ class Replay:
 
         What leads up is run as fast as it goes, the rest at a `pace`. Raises Failure and StepStoppedError.
         """
-        for (boot, at), group in groupby(blocks, key=commit_of):
-            commit = [rows for rows in group if self._mine(rows)]
-            if commit and pace is not None and not self._before_since(commit[0]):
-                pace.wait(boot, at, missing=self._missing(commit))
-            if commit:
-                self._pass(boot, at)
-                yield self._commit(commit)
-        if self.rows:
-            yield self._end()
+        for key, group in groupby(blocks, key=commit_of):
+            commit = [*group]
+            if pace is not None and self._taken(commit) and not self._before_since(commit[0]):
+                pace.wait(*key, missing=self._missing(commit))
+            if self._mine(commit[0]):
+                yield self.run(commit)
+            elif (made := self._leave(commit)) is not None:
+                yield made
+        if self._others is not None:
+            self._others.end()
+        if self.rows and not self._left:
+            yield self.passed()
+
+    def run(self, commit: Sequence[Rows]) -> list[list[Event]]:
+        """Run rows that were written together."""
+        if self._left and self._others is not None:
+            self._others.end()
+            for player in self.players:
+                player.begin()
+        self._left = False
+        self._pass(*commit_of(commit[0]))
+        return self._commit(commit)
+
+    def _leave(self, commit: Sequence[Rows]) -> list[list[Event]] | None:
+        """Leave rows that another version ran to the others; return what is due before."""
+        self.other += sum(rows.count for rows in commit)
+        if self._others is None:
+            return None
+        made = self.passed() if self.rows and not self._left else None
+        self._left = True
+        self._others.run(commit)
+        return made
+
+    def _taken(self, commit: Sequence[Rows]) -> bool:
+        return self._others is not None or self._mine(commit[0])
 
     def _missing(self, commit: Sequence[Rows]) -> bool:
         """Say whether rows are missing before these."""
@@ -202,9 +258,8 @@ class Replay:
         self.age += max(0, written_ns - before[1]) if boot == before[0] else 0
 
     def _mine(self, rows: Rows) -> bool:
-        mine = rows.digest == self._digest
-        self.other += 0 if mine else rows.count
-        return mine
+        """Say whether rows, and so all that were written with them, are to be run."""
+        return self._digest in (None, rows.digest)
 
     def _commit(self, commit: Sequence[Rows]) -> list[list[Event]]:
         for player in self.players:
@@ -233,7 +288,7 @@ class Replay:
         places = range(len(self.players))
         return reversed(places) if self._commits % 2 else places
 
-    def _end(self) -> list[list[Event]]:
+    def passed(self) -> list[list[Event]]:
         """Let time pass up to when the last rows were written: the device had run all before."""
         return self._numbered([player.tick(self._written[1]) for player in self.players])
 

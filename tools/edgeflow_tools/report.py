@@ -50,15 +50,14 @@ def failed(whose: str, engine: Engine) -> Iterator[str]:
         yield f"{whose} failed in steps.{name}: {told['error']} ({dropped} dropped)"
 
 
-def ground(name: str, replay: Replay, seconds: float, *, damaged: bool) -> Iterator[str]:
-    """Yield lines about what was run; where the recording is damaged, without the blocks that are."""
+def ground(name: str, replay: Replay, seconds: float, damaged: int) -> Iterator[str]:
+    """Yield lines about what was run, without the blocks of the recording that are damaged."""
     rate = f"{replay.rows / max(seconds, 1e-9):,.0f} rows/s"
     leading = f", {replay.leading:,} of them only to lead up to --from," if replay.leading else ""
     yield f"{name}: {counted(replay.rows, 'row', 'rows')} run again{leading} in {seconds:.2f} s ({rate})"
-    if replay.other:
-        yield f"left out: {counted(replay.other, 'row', 'rows')} that another version of it ran"
     if damaged:
-        yield "left out: blocks of the recording that cannot be read, which are named above"
+        blocks = counted(damaged, "block", "blocks")
+        yield f"left out: {blocks} of the recording that cannot be read, named above"
     if replay.holes or replay.restarts:
         yield (
             f"on the way: {counted(replay.holes, 'hole', 'holes')} in the recording,"

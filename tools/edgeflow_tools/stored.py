@@ -20,6 +20,10 @@ from edgeflow_tools.terminal import Failure
 UNKNOWN = "unknown"  # stands for the name of a device that does not tell it
 
 
+class Gone(Failure):
+    """The bundle that recorded something is not there any more."""
+
+
 class Stored:
     """The folder. Every call raises Failure where what it needs cannot be read."""
 
@@ -73,10 +77,10 @@ class Stored:
         except JournalError as error:
             raise Failure(f"{self._store}: {error}") from None
 
-    def damaged(self, name: str) -> bool:
-        """Say whether blocks of a recording were left out so far because they cannot be read."""
+    def damaged(self, name: str) -> int:
+        """Return how many blocks of a recording were left out so far because they cannot be read."""
         found = self._recordings.get(name, self._journals.timeline)
-        return found is not None and found.damaged > 0
+        return 0 if found is None else len(found.damaged)
 
     def events(self, name: str, kind: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the events of a pipeline, or those of one type, in CloudEvents form."""
@@ -94,7 +98,10 @@ class Stored:
         if not digest:
             raise self._failure("recordings", f"nothing is recorded of a pipeline '{name}'")
         if not (folder / MANIFEST_FILE).is_file():
-            raise Failure(f"{self._store}: the bundle of '{name}' that recorded its newest rows is not there")
+            raise Gone(
+                f"{self._store}: the bundle {digest} that recorded the newest rows of '{name}' is not there:"
+                " another version took its place; --pipeline runs a candidate over them"
+            )
         return folder
 
     def _newest(self, name: str) -> Iterator[Rows]:

@@ -81,7 +81,7 @@ def _next(path: Path) -> dict[str, int]:
 class RecordingReader:
     """A reading end; each call reads what is there by then. Raises JournalError where nothing can be read.
 
-    `damaged` counts blocks that cannot be read and were left out.
+    `damaged` are the numbers of blocks that cannot be read and were left out.
     """
 
     def __init__(self, path: Path, timeline: Timeline | None = None) -> None:
@@ -89,13 +89,18 @@ class RecordingReader:
         self._path = path
         self._reader = JournalReader(path)
         self.timeline = timeline or Timeline()
-        self.damaged = 0
+        self.damaged: set[int] = set()
         self._broken = False
 
     @property
     def lost(self) -> list[str]:
         """The names of its segments that were found damaged."""
         return self._reader.damaged
+
+    @property
+    def filled(self) -> bool:
+        """Whether there are rows in it."""
+        return bool(self._read(0, 1))
 
     @property
     def next(self) -> dict[str, int]:
@@ -213,8 +218,9 @@ class RecordingReader:
         try:
             yield first, self._dated(decode_rows(data))
         except ValueError as error:
-            self.damaged += 1
-            log.warning("%s: block %d is left out: %s", self._path, first, error)
+            if first not in self.damaged:
+                log.warning("%s: block %d is left out: %s", self._path, first, error)
+            self.damaged.add(first)
 
     def _read(self, after: int, limit: int) -> list[tuple[int, int, bytes]]:
         if self._broken:

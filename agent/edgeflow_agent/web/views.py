@@ -80,6 +80,7 @@ def pipeline(local: Local, status: PipelineStatus) -> dict[str, Any]:
         "restarts": status.restarts,
         "since_s": round(max(0, clock.boottime_ns() - status.since_ns) / 1e9, 1),
         "journal": _journal(local, status.name, total(found, "uplink_acked")),
+        "recorded": _recorded(local, status.name),
         "errors": status.errors,
         "warnings": status.warnings,
         "latency_us": {
@@ -99,6 +100,15 @@ def _journal(local: Local, name: str, acked: int) -> dict[str, Any] | None:
     except JournalError:
         return None
     return {"id": journal.id, "first": first, "last": last, "acked": acked}
+
+
+def _recorded(local: Local, name: str) -> bool:
+    """Say whether there are recorded rows, of whatever version: counters only know what their worker did."""
+    recording = local.recordings.get(name, local.journals.timeline)
+    try:
+        return recording is not None and recording.filled
+    except JournalError:
+        return False
 
 
 def quantile(found: list[Sample], histogram: str, share: float) -> float | None:

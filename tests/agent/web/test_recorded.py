@@ -118,6 +118,15 @@ def test_a_recording_that_is_removed_is_let_go_of(link: AgentdStandIn, recording
     assert link.http.get("/api/v1/pipelines/watch/recording").status_code == 404
 
 
+def test_that_rows_are_recorded_is_told_whoever_recorded_them(
+    link: AgentdStandIn, recording: Recording
+) -> None:
+    link.tell(pipeline("watch"), pipeline("other"))
+    listed = link.http.get("/api/v1/pipelines").json()["pipelines"]
+    assert {each["name"]: each["recorded"] for each in listed} == {"watch": True, "other": False}
+    assert "recording_bytes" not in listed[0]["counters"]  # the worker at work has written none
+
+
 def test_the_files_of_a_bundle_can_be_had_and_no_others(link: AgentdStandIn) -> None:
     folder = link.store / "bundles" / "one"
     folder.mkdir()

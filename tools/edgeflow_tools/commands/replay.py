@@ -13,7 +13,7 @@ import click
 
 from edgeflow_tools import times
 from edgeflow_tools.commands.run import line, params_of, quiet, set_up, sink
-from edgeflow_tools.terminal import UNWELL, Failure, Unwell, json_option
+from edgeflow_tools.terminal import UNWELL, Failure, Unwell, json_option, note
 
 if TYPE_CHECKING:
     from edgeflow_tools.cases import Tolerance
@@ -90,7 +90,8 @@ def command(
     The recording is a device's, by its address, or lies in a data folder or a copy of it. The pipeline that
     recorded it is run over its own rows, and its events are held against those in its journal: the same rows
     behind each, values within the tolerance. With --pipeline a candidate runs beside it, and what it says
-    instead is told, with the cost of each step. Nothing is put out.
+    instead is told, with the cost of each step. Rows that other versions of the pipeline ran go through the
+    candidate alone. Nothing is put out.
 
     With --from, rows that lead up to it are run first: those from the newest moment before at which the
     recording says what the steps remembered. What comes of them is neither shown nor compared. With
@@ -101,12 +102,11 @@ def command(
     """
     _check(asked["since"], asked["until"], candidate, params)
     with _opened(source) as held, quiet():
-        rerun = _rerun(held, _which(held, name, candidate), asked)
-        if candidate is not None:
-            rerun.beside(_candidate(candidate, params_of(params)), _tolerance(asked), asked["near"])
+        name = _which(held, name, candidate)
+        rerun = _rerun(held, name, _candidate(candidate, params_of(params)) if candidate else None, asked)
         with sink(asked["out"]) if asked["out"] is not None else contextlib.nullcontext() as file:
             put = None if file is None else lambda events: file.writelines(map(line, events))
-            rerun.run(_tolerance(asked), paced=asked["speed"] == "1x", put=put)
+            rerun.run(_tolerance(asked), asked["near"], paced=asked["speed"] == "1x", put=put)
     rerun.report(as_json=as_json)
     raise SystemExit(_code(rerun))
 
@@ -171,19 +171,29 @@ def _unknown(name: str | None, known: list[str]) -> str:
     return told if name is None else f"nothing is recorded of a pipeline '{name}'; {told}"
 
 
-def _rerun(held: Held, name: str, asked: dict[str, Any]) -> Rerun:
-    """Set to work the pipeline that recorded what is asked for; raises Failure."""
+def _rerun(held: Held, name: str, candidate: Engine | None, asked: dict[str, Any]) -> Rerun:
+    """Set to work the pipeline that recorded what is asked for; raises Failure.
+
+    A candidate can do without that: its bundle may be gone, for another version took its place.
+    """
     from edgeflow_proto.bundle import MANIFEST_FILE, decode_manifest
     from edgeflow_proto.event import instant
-    from edgeflow_tools.prints import Prints
     from edgeflow_tools.rerun import Rerun
+    from edgeflow_tools.stored import Gone
 
-    folder = held.bundle(name)
-    digest = decode_manifest((folder / MANIFEST_FILE).read_bytes()).digest
-    with Prints("the pipeline").taken():
-        own = _engine(folder, digest, _params(held, name, digest))
     since, until = (instant(asked[word]) if asked[word] else None for word in ("since", "until"))
-    return Rerun(held, own, digest, since, until)
+    rerun = Rerun(held, name, since, until)
+    try:
+        folder = held.bundle(name)
+        digest = decode_manifest((folder / MANIFEST_FILE).read_bytes()).digest
+        rerun.recorded_by(_engine(folder, digest, _params(held, name, digest)), digest)
+    except Gone as error:
+        if candidate is None:
+            raise
+        note(error.message)
+    if candidate is not None:
+        rerun.beside(candidate)
+    return rerun
 
 
 def _candidate(file: Path, params: dict[str, Any]) -> Engine:
@@ -207,10 +217,12 @@ def _engine(folder: Path, digest: str, params: dict[str, Any]) -> Engine:
     from edgeflow_agent.deploy.bundle import Bundle
     from edgeflow_agent.runtime.plan import PlanError
     from edgeflow_tools.engine import Engine
+    from edgeflow_tools.prints import Prints
 
     try:
         bundle = Bundle(folder, params)
-        return Engine(bundle.graph, folder, digest, bundle.models)
+        with Prints("the pipeline").taken():
+            return Engine(bundle.graph, folder, digest, bundle.models)
     except (PlanError, ValueError, OSError) as error:
         raise Failure(f"what recorded it cannot be run here: {error}") from None
 
