@@ -231,6 +231,7 @@ def test_that_there_were_no_events_is_told(tmp_path: Path) -> None:
     [
         (["--from", "10s", "--to", "1h"], "is later than --to"),
         (["--param", "limit=3"], "it needs --pipeline"),
+        (["--fail-on-difference"], "it needs --pipeline"),
         (["--tolerance", "-1"], "a number of 0 or more"),
         (["--tolerance", "nan"], "a number of 0 or more"),
         (
@@ -342,3 +343,14 @@ def test_older_rows_that_the_candidate_does_not_take_are_left_out(tmp_path: Path
     assert result.exit_code == 2
     assert "no rows are recorded" in result.output
     assert "50 rows that another version ran: inputs.a: no column 'z' is recorded (x)" in result.output
+
+
+def test_a_candidate_that_differs_can_be_a_failure(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    same = pipeline(tmp_path / "same", GOOD)
+    other = pipeline(tmp_path / "other", GOOD.replace("* 2", "* 3"))
+    asked = ("--fail-on-difference", "--pipeline")
+    assert [replay(made, *asked, file).exit_code for file in (same, other)] == [0, 1]
+    assert replay(made, "--pipeline", other).exit_code == 0
+    deployed(made, tmp_path / "newer", 0)  # nothing says that it is the same
+    assert replay(made, *asked, same).exit_code == 1

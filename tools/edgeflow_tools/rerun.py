@@ -162,6 +162,12 @@ class Rerun:
         failed = any(player.engine.tally.errors for player in self._players.values())
         return failed or ("journal" in self._found and bool(self._found["journal"].differences))
 
+    @property
+    def differs(self) -> bool:
+        """Whether a candidate says otherwise where that is known, or was held against nothing."""
+        found = self._found.get("candidate")
+        return found is None or bool(found.differences)
+
     def report(self, *, as_json: bool) -> None:
         """Tell what it came to."""
         if as_json:

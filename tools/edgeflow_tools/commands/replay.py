@@ -75,6 +75,10 @@ def _relative(_context: click.Context, _option: click.Parameter, value: float) -
     show_default=True,
     help="1x: in real time, and events are shown as they come.",
 )
+@click.option(
+    "--fail-on-difference", "strict", is_flag=True,
+    help="Exit with 1 where the candidate differs, too.",
+)  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the events here.")
 @json_option
 def command(
@@ -98,9 +102,11 @@ def command(
     --speed 1x they are run as fast as it goes, and a long pause in which rows are missing is passed over.
 
     Exit code 1 says that the pipeline did not say again what it had said, or that a step failed on rows,
-    which are dropped; 2 that it could not be run; 130 that Ctrl-C ended it: what there was is told.
+    which are dropped; with --fail-on-difference also that the candidate says otherwise, as far as that is
+    known, or that there was nothing to hold it against. 2 says that it could not be run, and 130 that Ctrl-C
+    ended it: what there was is told.
     """
-    _check(asked["since"], asked["until"], candidate, params)
+    _check(candidate, params, asked)
     with _opened(source) as held, quiet():
         name = _which(held, name, candidate)
         rerun = _rerun(held, name, _candidate(candidate, params_of(params)) if candidate else None, asked)
@@ -108,21 +114,24 @@ def command(
             put = None if file is None else lambda events: file.writelines(map(line, events))
             rerun.run(_tolerance(asked), asked["near"], paced=asked["speed"] == "1x", put=put)
     rerun.report(as_json=as_json)
-    raise SystemExit(_code(rerun))
+    raise SystemExit(_code(rerun, strict=asked["strict"]))
 
 
-def _check(since: str | None, until: str | None, candidate: Path | None, params: tuple[str, ...]) -> None:
+def _check(candidate: Path | None, params: tuple[str, ...], asked: dict[str, Any]) -> None:
     """Refuse options that do not go together; raises UsageError."""
+    since, until = asked["since"], asked["until"]
     if since and until and since > until:
         raise click.UsageError(f"--from {since} is later than --to {until}")
     if params and candidate is None:
         raise click.UsageError("--param gives the candidate its parameters: it needs --pipeline")
+    if asked["strict"] and candidate is None:
+        raise click.UsageError("--fail-on-difference is about the candidate: it needs --pipeline")
 
 
-def _code(rerun: Rerun) -> int:
+def _code(rerun: Rerun, *, strict: bool) -> int:
     if rerun.interrupted:
         return INTERRUPTED
-    return UNWELL if rerun.unwell else 0
+    return UNWELL if rerun.unwell or (strict and rerun.differs) else 0
 
 
 def _tolerance(asked: dict[str, Any]) -> Tolerance:
