@@ -282,6 +282,8 @@ def test_what_a_pipeline_prints_is_told_apart_and_not_in_the_way(tmp_path: Path)
     assert "the candidate prints: it has 10\n" in result.stderr
     assert result.stderr.endswith("the pipeline printed 35 lines more\nthe candidate printed 35 lines more\n")
     assert figures(made)[1]["printed_lines"] == {"own": 55}
+    (candidate.parent / "own.py").write_text("print('it is', end=' ')\nprint('loaded', end='')\n" + GOOD)
+    assert "the candidate prints: it is loaded\n" in replay(made, "--pipeline", candidate).stderr
 
 
 def test_an_input_of_another_rate_is_told(tmp_path: Path) -> None:
@@ -319,8 +321,8 @@ def test_a_candidate_runs_alone_over_rows_of_versions_that_are_gone(tmp_path: Pa
     assert (code, found["rows"], found["journal"]) == (0, 0, None)
     assert found["alone"] == {"rows": ROWS, "leading_rows": 0, "left_out": 0, "outputs": {"o": ROWS}}
     assert len((tmp_path / "events").read_text().splitlines()) == ROWS
-    told = f"the candidate alone, over {ROWS} rows that another version ran: o {ROWS}"
-    assert told in replay(made, "--pipeline", candidate).output
+    told = f"the candidate alone, over {ROWS} rows that another version ran: o {ROWS}\n"
+    assert replay(made, "--pipeline", candidate).stdout == told
 
 
 def test_beside_a_newer_version_it_runs_alone_over_the_older_rows(tmp_path: Path) -> None:

@@ -25,6 +25,15 @@ class Prints(io.TextIOBase):
         with contextlib.redirect_stdout(self):
             yield
 
+    @contextlib.contextmanager
+    def all_taken(self) -> Iterator[None]:
+        """Take what is printed meanwhile, and nothing more behind that."""
+        try:
+            with self.taken():
+                yield
+        finally:
+            self.end()
+
     def write(self, text: str) -> int:
         """Take text."""
         *lines, self._begun = (self._begun + text).split("\n")

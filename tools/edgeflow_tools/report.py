@@ -52,9 +52,11 @@ def failed(whose: str, engine: Engine) -> Iterator[str]:
 
 def ground(name: str, replay: Replay, seconds: float, damaged: int) -> Iterator[str]:
     """Yield lines about what was run, without the blocks of the recording that are damaged."""
-    rate = f"{replay.rows / max(seconds, 1e-9):,.0f} rows/s"
-    leading = f", {replay.leading:,} of them only to lead up to --from," if replay.leading else ""
-    yield f"{name}: {counted(replay.rows, 'row', 'rows')} run again{leading} in {seconds:.2f} s ({rate})"
+    if replay.rows:
+        rate = f"{replay.rows / max(seconds, 1e-9):,.0f} rows/s"
+        leading = f", {replay.leading:,} of them only to lead up to --from," if replay.leading else ""
+        rows = counted(replay.rows, "row", "rows")
+        yield f"{name}: {rows} run again{leading} in {seconds:.2f} s ({rate})"
     if damaged:
         blocks = counted(damaged, "block", "blocks")
         yield f"left out: {blocks} of the recording that cannot be read, named above"

@@ -186,7 +186,8 @@ class Rerun:
     def _ground(self) -> Iterator[str]:
         """Yield what was run, and what failed."""
         if self.interrupted:
-            yield f"ended by Ctrl-C at rows of {wall_time(self._replay.end)}"
+            end = self._replay.end
+            yield "ended by Ctrl-C" + (f" at rows of {wall_time(end)}" if end else "")
         yield from report.ground(self._name, self._replay, self._seconds, self._damaged)
         if self._alone:
             yield str(self._alone)

@@ -215,7 +215,7 @@ def _candidate(file: Path, params: dict[str, Any]) -> Engine:
     if found.graph is None:
         raise problems(found.problems, Failure)
     try:
-        with Prints("the candidate").taken():
+        with Prints("the candidate").all_taken():
             return set_up(found)
     except Unwell as error:
         raise Failure(error.message) from None
@@ -230,7 +230,7 @@ def _engine(folder: Path, digest: str, params: dict[str, Any]) -> Engine:
 
     try:
         bundle = Bundle(folder, params)
-        with Prints("the pipeline").taken():
+        with Prints("the pipeline").all_taken():
             return Engine(bundle.graph, folder, digest, bundle.models)
     except (PlanError, ValueError, OSError) as error:
         raise Failure(f"what recorded it cannot be run here: {error}") from None
