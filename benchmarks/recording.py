@@ -28,7 +28,7 @@ from edgeflow_proto.pipeline.check import graph_of
 from edgeflow_proto.pipeline.graph import Graph
 from edgeflow_proto.rows import Rows
 from edgeflow_tools.engine import Engine
-from edgeflow_tools.replay import Player, Replay
+from edgeflow_tools.replay.player import Player, Replay
 
 RATE, SECONDS = 1000, 600
 ROW_BYTES = 3 * 4 + 8  # values and time

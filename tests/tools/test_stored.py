@@ -15,7 +15,7 @@ import edgeflow_tools
 from edgeflow_agent.store.journal import Journal
 from edgeflow_tools.cli import edgeflow
 from tests.support.traced import decided
-from tests.tools.test_replay_command import store
+from tests.tools.replay.test_replay_command import store
 
 NOBODY = 65534
 

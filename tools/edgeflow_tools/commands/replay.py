@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgeflow_tools.cases import Tolerance
     from edgeflow_tools.engine import Engine
     from edgeflow_tools.reached import Reached
-    from edgeflow_tools.rerun import Rerun
+    from edgeflow_tools.replay.rerun import Rerun
     from edgeflow_tools.stored import Stored
 
     Held = Reached | Stored
@@ -187,7 +187,7 @@ def _rerun(held: Held, name: str, candidate: Engine | None, asked: dict[str, Any
     """
     from edgeflow_proto.bundle import MANIFEST_FILE, decode_manifest
     from edgeflow_proto.event import instant
-    from edgeflow_tools.rerun import Rerun
+    from edgeflow_tools.replay.rerun import Rerun
     from edgeflow_tools.stored import Gone
 
     since, until = (instant(asked[word]) if asked[word] else None for word in ("since", "until"))
@@ -208,7 +208,7 @@ def _rerun(held: Held, name: str, candidate: Engine | None, asked: dict[str, Any
 def _candidate(file: Path, params: dict[str, Any]) -> Engine:
     """Set a candidate to work; raises Failure."""
     from edgeflow_tools.pipelines import checked
-    from edgeflow_tools.prints import Prints
+    from edgeflow_tools.replay.prints import Prints
     from edgeflow_tools.terminal import problems
 
     found = checked(file, params)
@@ -226,7 +226,7 @@ def _engine(folder: Path, digest: str, params: dict[str, Any]) -> Engine:
     from edgeflow_agent.deploy.bundle import Bundle
     from edgeflow_agent.runtime.plan import PlanError
     from edgeflow_tools.engine import Engine
-    from edgeflow_tools.prints import Prints
+    from edgeflow_tools.replay.prints import Prints
 
     try:
         bundle = Bundle(folder, params)

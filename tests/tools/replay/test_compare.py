@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgeflow_tools.cases import Tolerance
-from edgeflow_tools.compare import Comparison, Said, said
+from edgeflow_tools.replay.compare import Comparison, Said, said
 from tests.support.traced import decided, journal
 
 SECOND = 10**9

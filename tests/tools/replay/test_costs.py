@@ -9,11 +9,11 @@ import pytest
 from edgeflow_agent.core.batch import Batch
 from edgeflow_proto.event import Event
 from edgeflow_proto.rows import Rows
-from edgeflow_tools import costs
 from edgeflow_tools.engine import Engine
-from edgeflow_tools.replay import Player, Replay
+from edgeflow_tools.replay import costs
+from edgeflow_tools.replay.player import Player, Replay
 from tests.support.documents import graph_in_memory
-from tests.tools.test_replay import TEXT, player, rows
+from tests.tools.replay.test_replay import TEXT, player, rows
 
 
 def test_who_is_given_rows_first_alternates() -> None:

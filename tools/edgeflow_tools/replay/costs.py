@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeflow_tools import tables
 from edgeflow_tools.engine import Step
-from edgeflow_tools.replay import Player
+from edgeflow_tools.replay.player import Player
 
 FIRST = 3  # calls that are left out, of few calls half of them
 ALL = "(all)"

@@ -10,7 +10,7 @@ import msgspec
 
 from edgeflow_proto.event import Event
 from edgeflow_proto.rows import Rows
-from edgeflow_tools.replay import Player, Replay
+from edgeflow_tools.replay.player import Player, Replay
 from edgeflow_tools.terminal import Failure, counted
 
 

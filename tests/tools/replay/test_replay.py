@@ -10,8 +10,8 @@ import pytest
 from edgeflow_proto.event import ROW_BITS, Clock, Event
 from edgeflow_proto.rows import Rows
 from edgeflow_tools.engine import Engine
-from edgeflow_tools.pace import Pace
-from edgeflow_tools.replay import Player, Replay
+from edgeflow_tools.replay.pace import Pace
+from edgeflow_tools.replay.player import Player, Replay
 from edgeflow_tools.terminal import Failure
 from tests.support.documents import graph_in_memory
 
@@ -242,7 +242,7 @@ class Still:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Still:
     made = Still()
-    monkeypatch.setattr("edgeflow_tools.pace.time", made)
+    monkeypatch.setattr("edgeflow_tools.replay.pace.time", made)
     return made
 
 

@@ -13,13 +13,13 @@ import click
 from edgeflow_agent.runtime.run import StepStoppedError
 from edgeflow_proto.event import Event, wall_time
 from edgeflow_proto.rows import Rows
-from edgeflow_tools import costs, replayed, report
-from edgeflow_tools.alone import Alone
 from edgeflow_tools.cases import Tolerance
 from edgeflow_tools.engine import Engine
-from edgeflow_tools.journalled import Journalled
-from edgeflow_tools.pace import Interrupt, Pace
-from edgeflow_tools.replay import Player, Replay, commit_of, written
+from edgeflow_tools.replay import costs, replayed, report
+from edgeflow_tools.replay.alone import Alone
+from edgeflow_tools.replay.journalled import Journalled
+from edgeflow_tools.replay.pace import Interrupt, Pace
+from edgeflow_tools.replay.player import Player, Replay, commit_of, written
 from edgeflow_tools.terminal import Failure, Unwell, counted, emit, note
 
 if TYPE_CHECKING:

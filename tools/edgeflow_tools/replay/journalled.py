@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeflow_proto.event import ROW_BITS, identity
 from edgeflow_proto.setup import TYPE
-from edgeflow_tools.replay import rows_of
+from edgeflow_tools.replay.player import rows_of
 
 _Json = dict[str, Any]
 

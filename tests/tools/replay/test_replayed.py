@@ -10,10 +10,10 @@ from edgeflow_proto.event import Clock, event_id
 from edgeflow_proto.rows import Rows
 from edgeflow_proto.setup import TYPE
 from edgeflow_tools.cases import Tolerance
-from edgeflow_tools.journalled import Journalled
-from edgeflow_tools.replay import Replay
-from edgeflow_tools.replayed import Against, Journal
-from tests.tools.test_replay import BASE, SECOND, TEXT, player, rows
+from edgeflow_tools.replay.journalled import Journalled
+from edgeflow_tools.replay.player import Replay
+from edgeflow_tools.replay.replayed import Against, Journal
+from tests.tools.replay.test_replay import BASE, SECOND, TEXT, player, rows
 
 Json = dict[str, Any]
 
@@ -159,7 +159,7 @@ def test_events_of_rows_that_were_not_asked_for_are_not() -> None:
 
 
 def test_of_very_many_differences_the_first_are_kept_and_all_are_counted(monkeypatch: Any) -> None:
-    monkeypatch.setattr("edgeflow_tools.replayed.MOST", 5)
+    monkeypatch.setattr("edgeflow_tools.replay.replayed.MOST", 5)
     outcome = against(blocks(), [])
     assert outcome.open > 5
     events = told(blocks())

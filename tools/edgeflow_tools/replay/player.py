@@ -22,9 +22,9 @@ from edgeflow_proto.event import ROW_BITS, Event
 from edgeflow_proto.pipeline.graph import InputNode
 from edgeflow_proto.rows import Course, Rows
 from edgeflow_tools.engine import Engine, Step
-from edgeflow_tools.memory import Memory
-from edgeflow_tools.pace import Pace
-from edgeflow_tools.prints import Prints
+from edgeflow_tools.replay.memory import Memory
+from edgeflow_tools.replay.pace import Pace
+from edgeflow_tools.replay.prints import Prints
 from edgeflow_tools.rowfiles import values_of
 from edgeflow_tools.terminal import Failure
 

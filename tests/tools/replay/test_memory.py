@@ -10,12 +10,12 @@ import pytest
 from edgeflow_proto.rows import Rows
 from edgeflow_tools.cases import Tolerance
 from edgeflow_tools.engine import Engine
-from edgeflow_tools.memory import Memory, extents, fitting
-from edgeflow_tools.replay import Player, Replay
-from edgeflow_tools.replayed import Candidate
+from edgeflow_tools.replay.memory import Memory, extents, fitting
+from edgeflow_tools.replay.player import Player, Replay
+from edgeflow_tools.replay.replayed import Candidate
 from tests.support.documents import graph_in_memory
-from tests.tools.test_replay import SECOND, player, rows
-from tests.tools.test_replayed import kinds
+from tests.tools.replay.test_replay import SECOND, player, rows
+from tests.tools.replay.test_replayed import kinds
 
 TEXT = """
 edgeflow: 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from edgeflow_proto.event import Event
 from edgeflow_proto.rows import Rows
-from edgeflow_tools.alone import Alone
-from edgeflow_tools.replay import Replay
-from tests.tools.test_replay import SECOND, TEXT, TWO, commit, player, rows
+from edgeflow_tools.replay.alone import Alone
+from edgeflow_tools.replay.player import Replay
+from tests.tools.replay.test_replay import SECOND, TEXT, TWO, commit, player, rows
 
 
 def run(

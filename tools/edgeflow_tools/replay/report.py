@@ -8,11 +8,11 @@ from typing import Any
 from edgeflow_proto.event import Event
 from edgeflow_proto.pipeline.graph import Graph
 from edgeflow_tools import tables
-from edgeflow_tools.compare import Difference
 from edgeflow_tools.engine import Engine
-from edgeflow_tools.memory import Memory
-from edgeflow_tools.replay import Replay
-from edgeflow_tools.replayed import MOST, Against
+from edgeflow_tools.replay.compare import Difference
+from edgeflow_tools.replay.memory import Memory
+from edgeflow_tools.replay.player import Replay
+from edgeflow_tools.replay.replayed import MOST, Against
 from edgeflow_tools.terminal import counted
 
 LONGEST = 300  # characters of an error

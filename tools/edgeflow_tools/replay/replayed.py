@@ -11,9 +11,9 @@ import msgspec
 
 from edgeflow_proto.event import ROW_BITS, Event, instant
 from edgeflow_tools.cases import Tolerance
-from edgeflow_tools.compare import Comparison, Difference, Found, Said, said
-from edgeflow_tools.journalled import Journalled, passed
-from edgeflow_tools.replay import Replay, rows_of
+from edgeflow_tools.replay.compare import Comparison, Difference, Found, Said, said
+from edgeflow_tools.replay.journalled import Journalled, passed
+from edgeflow_tools.replay.player import Replay, rows_of
 
 MOST = 10_000  # differences that are kept
 KEEP_NS = 60 * 10**9  # of the device's time, that an event waits for its equal
