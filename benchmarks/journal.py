@@ -17,7 +17,8 @@ from pathlib import Path
 import lmdb
 
 from benchmarks.common import Result, in_turns
-from edgeflow_agent.store.journal import Journal, JournalReader
+from edgeflow_agent.store.journal import Journal
+from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_proto.event import Block, Clock, Column, decode_block, events
 
 SIZES = (1, 16, 256, 1000)

@@ -146,7 +146,7 @@ class Device:
 
     def events_on_disk(self, pipeline: str) -> list[int]:
         """Return the sequence numbers in a journal of a device that does not run."""
-        from edgeflow_agent.store.journal import JournalReader
+        from edgeflow_agent.store.journal_reader import JournalReader
 
         reader = JournalReader(self.store / "journals" / pipeline)
         try:

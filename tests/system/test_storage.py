@@ -23,7 +23,8 @@ from edgeflow_agent.config import Settings, StorageSettings
 from edgeflow_agent.control.storage import Reserved, Storage
 from edgeflow_agent.core.board import Board, Counter, create, labelled
 from edgeflow_agent.store.budget import Limits
-from edgeflow_agent.store.journal import Journal, JournalError, JournalReader
+from edgeflow_agent.store.journal import Journal, JournalError
+from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_agent.store.recording import Recording, RecordingReader
 from edgeflow_agent.store.retention import Evicted
 from edgeflow_proto.event import ROW_BITS, Block, Clock, Column

@@ -7,6 +7,7 @@ from edgeflow_proto.event import Block
 
 MAX_BYTES = 16 << 20  # of rows, kept in memory while the disk refuses them
 MAX_NOTICES = 1000
+NOTICE_BYTES = 8192  # that a notice may take in a journal: a page or two of its own
 COMMIT_BYTES = 1 << 20  # of rows, which are worth a commit of their own: more in one would save nothing
 
 
@@ -49,7 +50,7 @@ class Queue:
 
     def shed(self, most: int = MAX_BYTES) -> int:
         """Let the oldest go where more waits than `most` bytes; return how many rows and notices went."""
-        gone = max(0, len(self._notices) - MAX_NOTICES)
+        gone = max(0, len(self._notices) - min(MAX_NOTICES, most // NOTICE_BYTES))
         del self._notices[:gone]
         if self._bytes > most:
             while self._bytes > most // 2:

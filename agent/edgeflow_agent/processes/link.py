@@ -44,6 +44,9 @@ from edgeflow_proto.v1.device_pb2 import DeviceMessage
 log = logging.getLogger("edgeflow.link")
 BEAT_S = 0.5
 LOOK_S = 1.0
+TOLD_S = (
+    60.0  # between two words on a segment that is damaged: its writer may have had it when the first came
+)
 SAVE_S = 2.0
 REBIND_S = 2.0
 DRAIN_S = 1.5  # for what the workers wrote last
@@ -73,7 +76,7 @@ class Link:
         self._uplink = Uplink(self._parts())
         self._local = self._make_local(socket.socket(fileno=posts_fd))
         self._server: Server | None = None
-        self._damaged: set[tuple[str, str, str]] = set()  # segments that `agentd` was told of
+        self._damaged: dict[tuple[str, str, str], float] = {}  # segments, and when `agentd` was told of each
 
     def _parts(self) -> Parts:
         return Parts(
@@ -212,9 +215,11 @@ class Link:
             self._grown()
         found = [("journals", known.pipeline, each) for known in self._journals for each in known.damaged]
         found += [("recordings", *each) for each in self._recordings.damaged()]
-        for each in set(found) - self._damaged:
-            if self._control.send(messages.Damaged(*each)):
-                self._damaged.add(each)
+        now = asyncio.get_running_loop().time()
+        for each in found:
+            due = now - self._damaged.get(each, -TOLD_S) >= TOLD_S
+            if due and self._control.send(messages.Damaged(*each)):
+                self._damaged[each] = now
 
     def _grown(self) -> None:
         self._commits.ring()

@@ -8,6 +8,7 @@ whole segments. `state` is a copy of the worker's state that outlives the machin
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -19,9 +20,8 @@ import lmdb
 import msgspec
 
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.environment import DAMAGE
 from edgeflow_agent.store.retention import DAMAGED, Evicted, ended, numbers, remove, surplus
-from edgeflow_agent.store.segment import DamagedError, Found, Marks, Segment, SegmentError
+from edgeflow_agent.store.segment import DamagedError, Marks, Segment, SegmentError
 from edgeflow_proto.event import Block
 
 log = logging.getLogger("edgeflow.journal")
@@ -31,9 +31,7 @@ SEGMENTS = 4  # at least, of those a journal may have room for
 STATE = "state"
 _FRESH = Marks(1)
 _LEAST_EVENT = 8  # bytes: its time alone
-MAX_OPEN = 16  # segments of one journal, each of which takes two file descriptors and a map
 Acked = Callable[[], int | None]  # the newest event the relay has, where that is known
-_File = tuple[Path, int]  # and inode: a journal may be made anew
 
 
 class JournalError(RuntimeError):
@@ -110,8 +108,12 @@ class Journal:
 
     def _finish(self) -> None:
         """Remove what was told to be gone, when the power went before it was."""
-        for each in ended(self._path, self._gone):
+        for each in ended(self._segments(), self._gone):
             segment.remove(each)
+
+    def _segments(self) -> list[Path]:
+        """Return the segments up to the one that is written to; what is behind it was never begun."""
+        return [each for each in segment.names(self._path) if segment.number(each) <= self._active.first]
 
     def _open(self) -> Segment:
         """Return the newest segment that can be written to, a new one behind any that cannot be read."""
@@ -125,15 +127,22 @@ class Journal:
                 self._set_aside(path, error)
                 continue
             return self._behind_damage(newest)
+        self.damaged = self._aside(0)
         return self._begin(secrets.token_hex(8))
 
     def _set_aside(self, path: Path, error: SegmentError) -> None:
         log.error("%s is set aside: %s", path, error)
-        self.damaged.append(Damage(path.name, segment.number(path)))
         path.rename(path.with_name(path.name + DAMAGED))
+
+    def _aside(self, behind: int) -> list[Damage]:
+        """Return what was set aside and begins behind a number, whenever that was."""
+        names = sorted(path.name.removesuffix(DAMAGED) for path in self._path.glob("*" + DAMAGED))
+        found = [Damage(name, segment.number(Path(name))) for name in names if segment.NAME.fullmatch(name)]
+        return [damage for damage in found if damage.first > behind]
 
     def _behind_damage(self, newest: Segment) -> Segment:
         """Go on behind all numbers that a damaged newer segment can have given away."""
+        self.damaged = self._aside(newest.first)
         if not self.damaged:
             return newest
         journal, marks = newest.id, newest.marks
@@ -183,10 +192,17 @@ class Journal:
         """
         if not self._active.closed:
             return
+        path = self._active.path
         try:
-            newest = Segment(self._active.path, write=True)
+            newest = Segment(path, write=True)
         except DamagedError as error:
-            self._replace(error)
+            self._set_aside(path, error)
+            self._replace()
+            return
+        except SegmentError:
+            if not path.with_name(path.name + DAMAGED).exists():
+                raise
+            self._replace()  # the disk refused that before
             return
         known, found = (self.id, self.next, self.serial), (newest.id, newest.marks.next, newest.marks.serial)
         if found != known:
@@ -194,11 +210,12 @@ class Journal:
             raise RuntimeError(f"{newest.path} is not as it was left: {found} instead of {known}")
         self._active = newest
 
-    def _replace(self, error: DamagedError) -> None:
-        """Go on in a new segment: the newest has been damaged since it was opened."""
-        self._set_aside(self._active.path, error)
+    def _replace(self) -> None:
+        """Go on in a new segment: the newest has been damaged since it was opened, and is set aside."""
         self._beside = None
+        lost = Damage(self._active.path.name, self._active.first)
         self._grow([], self.serial)
+        self.damaged.append(lost)
 
     def _append(self, blocks: Sequence[tuple[int, bytes]], serial: int) -> None:
         """Append to the newest segment; when it is full, begin the next one with these blocks."""
@@ -225,7 +242,12 @@ class Journal:
         )
         path = segment.named(self._path, self.next)
         segment.remove(path)  # what an attempt left that the disk refused
-        segment.create(path, self.id, encoded, self._marks(following, serial))
+        try:
+            segment.create(path, self.id, encoded, self._marks(following, serial))
+        except (lmdb.Error, OSError):
+            with contextlib.suppress(OSError):
+                segment.remove(path)
+            raise
         self._active.close()
         try:
             self._active = Segment(path, write=True)
@@ -284,15 +306,15 @@ class Journal:
     def _let_go(self, need: int) -> int:
         """Let the oldest segments go, as many as it takes; return how many bytes are too many yet."""
         over = self.bytes + need - self.limit + segment.room([b""])
-        going, over = surplus(self._path, over, self._acked if self.hold else None)
-        self._tell(going)
+        segments = self._segments()
+        going, over = surplus(self._path, segments, over, self._acked if self.hold else None)
+        self._tell(numbers(segments, going, self._acked))
         remove(self._path, going)
         self._beside = None
         return over
 
-    def _tell(self, going: list[Path]) -> None:
+    def _tell(self, evicted: Evicted | None) -> None:
         """Commit which events are about to go."""
-        evicted = numbers(self._path, going, self._acked)
         if evicted is None:
             return
         block = self._gap(evicted) if self._gap is not None and evicted.lost else None
@@ -325,127 +347,6 @@ class Journal:
         self._active.close()
 
 
-class JournalReader:
-    """A reading end, for another process than the writer's. Each call is a short transaction.
-
-    Segments are opened as they are read, so many at a time, and let go of when retention has removed them.
-    One that is damaged is left out, and named in `damaged`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Open; raises JournalError when there is no journal yet, or none of it can be read."""
-        self._path = path
-        self._open: dict[_File, Segment] = {}  # the one used last comes last
-        self._sound: set[_File] = set()  # checked before
-        self._damaged: set[_File] = set()
-        self._reported: set[_File] = set()
-        newest = self._newest()
-        if newest is None:
-            raise JournalError(f"{path}: no journal")
-        self.id = newest.id
-
-    @property
-    def damaged(self) -> list[str]:
-        """The names of the segments that are damaged and still there."""
-        return sorted(path.name for path, _ in self._damaged)
-
-    def _files(self) -> list[_File]:
-        """Return the segments there are but the damaged ones, oldest first."""
-        try:
-            files = segment.files(self._path)
-        except OSError as error:
-            raise JournalError(f"{self._path}: {error}") from error
-        for gone in self._open.keys() - set(files):
-            self._open.pop(gone).close()
-        self._sound.intersection_update(files)
-        self._damaged.intersection_update(files)
-        return [file for file in files if file not in self._damaged]
-
-    def _segment(self, file: _File) -> Segment | None:
-        """Return a segment, opened unless it is; ``None`` where it cannot be read."""
-        found = self._open.pop(file, None) or self._opened(file)
-        if found is not None:
-            self._open[file] = found
-        while len(self._open) > MAX_OPEN:
-            self._open.pop(next(iter(self._open))).close()
-        return found
-
-    def _opened(self, file: _File) -> Segment | None:
-        try:
-            found = Segment(file[0], sound=file in self._sound)
-        except segment.UnfinishedError:
-            return None
-        except SegmentError as error:
-            self._leave_out(file, error, damaged=isinstance(error, DamagedError))
-            return None
-        self._sound.add(file)
-        return found
-
-    def _leave_out(self, file: _File, error: Exception, *, damaged: bool) -> None:
-        if file not in self._reported:
-            log.error("%s cannot be read: %s", self._path.name, error)
-        self._reported.add(file)
-        if damaged:
-            self._damaged.add(file)
-
-    def _blocks(self, file: _File, after: int, limit_bytes: int) -> list[Found]:
-        found = self._segment(file)
-        if found is None:
-            return []
-        try:
-            return found.read(after, limit_bytes)
-        except DAMAGE as error:  # since it was opened
-            self._leave_out(file, error, damaged=True)
-            self._open.pop(file).close()
-            return []
-
-    def _newest(self) -> Segment | None:
-        found = (self._segment(file) for file in reversed(self._files()))
-        return next((each for each in found if each is not None), None)
-
-    @property
-    def stale(self) -> bool:
-        """Whether the journal was removed or made anew."""
-        newest = self._newest()
-        return newest is None or newest.id != self.id
-
-    @property
-    def first(self) -> int:
-        """Sequence number of the oldest event, 0 when there is none."""
-        return next((first for file in self._files() for first, _, _ in self._blocks(file, 0, 1)), 0)
-
-    @property
-    def last(self) -> int:
-        """Sequence number of the newest event, 0 when there is none."""
-        newest = self._newest()
-        return newest.next - 1 if newest is not None and self.first else 0
-
-    def read(self, after: int, limit_bytes: int = 1 << 20) -> list[Found]:
-        """Return blocks ``(first, count, CBOR)`` with events numbered above `after`, at least one if any.
-
-        The first block may begin at or before `after`.
-        """
-        out: list[Found] = []
-        for file in _holding(self._files(), after):
-            if limit_bytes <= 0:
-                break
-            blocks = self._blocks(file, after, limit_bytes)
-            limit_bytes -= sum(len(data) for _, _, data in blocks)
-            out += blocks
-        return out
-
-    def close(self) -> None:
-        """Close all segments."""
-        while self._open:
-            self._open.popitem()[1].close()
-
-
-def _holding(files: list[_File], after: int) -> list[_File]:
-    """Return the segments that may have events above `after`."""
-    ends = [segment.number(path) for path, _ in files[1:]]
-    return files[sum(end <= after + 1 for end in ends) :]
-
-
 def _numbered(blocks: Sequence[tuple[int, bytes]], first: int) -> tuple[list[tuple[int, bytes]], int]:
     """Return blocks ``(count, data)`` with their first numbers instead, and the number behind them all."""
     out: list[tuple[int, bytes]] = []
@@ -461,7 +362,7 @@ def durable_of(path: Path) -> Durable | None:
         return msgspec.msgpack.decode((path / STATE).read_bytes(), type=Durable)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:
         log.warning("%s: %s", path, error)
         return None
 

@@ -85,10 +85,7 @@ def _newest(fd: int) -> _Meta | None:
         return None
     first = _meta(fd, 0, 0)
     found = [first, _meta(fd, 1, first.page_bytes)]
-    newest = max(found, key=lambda meta: meta.transaction)
-    if size < (newest.last + 1) * newest.page_bytes:
-        raise DamagedError("the file is cut off")
-    return newest
+    return max(found, key=lambda meta: meta.transaction)
 
 
 def _meta(fd: int, number: int, at: int) -> _Meta:
@@ -197,7 +194,8 @@ class _Walk:
             raise DamagedError(f"a value is on page {number}, which cannot be there")
         found, _, flags, low, high = _PAGE.unpack(head)
         pages = low | high << 16
-        enough = _HEADER + length <= pages * self._bytes and number + pages - 1 <= self._meta.last
+        end = (number + pages) * self._bytes
+        enough = _HEADER + length <= pages * self._bytes and end <= os.fstat(self._fd).st_size
         if found != number or not flags & _OVERFLOW or not enough:
             raise DamagedError(f"page {number} does not hold the value that is said to be there")
         self._counts[2] += pages

@@ -13,7 +13,8 @@ from pathlib import Path
 import lmdb
 
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.journal import JournalError, JournalReader
+from edgeflow_agent.store.journal import JournalError
+from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_proto.timeline import Timeline
 
 log = logging.getLogger("edgeflow.journals")

@@ -17,7 +17,8 @@ import lmdb
 import msgspec
 
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.journal import Damage, Journal, JournalError, JournalReader
+from edgeflow_agent.store.journal import Damage, Journal, JournalError
+from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_agent.store.retention import Evicted
 from edgeflow_proto.rows import Rows, decode_rows, stateful, within
 from edgeflow_proto.timeline import Timeline

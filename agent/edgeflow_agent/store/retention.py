@@ -19,13 +19,15 @@ DAMAGED = ".damaged"  # behind the name of a segment that was set aside
 class Evicted(msgspec.Struct, frozen=True):
     """Events that had to go to make room, numbers `first` to `last`; those up to `acked` the relay has.
 
-    `missing` of the numbers never were events, or went with a damaged segment.
+    `missing` of the numbers never were events, or went with a damaged segment; `beyond` of those are above
+    what the relay has.
     """
 
     first: int
     last: int
     acked: int
     missing: int = 0
+    beyond: int = 0
 
     @property
     def count(self) -> int:
@@ -35,7 +37,7 @@ class Evicted(msgspec.Struct, frozen=True):
     @property
     def lost(self) -> int:
         """How many of them nobody else has."""
-        return max(0, self.last - max(self.first - 1, self.acked) - self.missing)
+        return max(0, self.last - max(self.first - 1, self.acked) - self.beyond)
 
     @property
     def data(self) -> dict[str, object]:
@@ -47,7 +49,8 @@ class Evicted(msgspec.Struct, frozen=True):
         """Return these and what went before them as one."""
         if before is None:
             return self
-        return Evicted(before.first, self.last, self.acked, before.missing + self.missing)
+        missing, beyond = before.missing + self.missing, before.beyond + self.beyond
+        return Evicted(before.first, self.last, self.acked, missing, beyond)
 
 
 def evict(
@@ -61,9 +64,10 @@ def evict(
     if over <= 0:
         return
     try:
-        known = _acked(path) if acked is None else acked
-        going, _ = surplus(path, over, known if hold else None)
-        gone = numbers(path, going, known)
+        segments = _finished(path)
+        known = _acked(segments) if acked is None else acked
+        going, _ = surplus(path, segments, over, known if hold else None)
+        gone = numbers(segments, going, known)
         if gone is not None:
             tell(gone)
         remove(path, going)
@@ -87,19 +91,42 @@ def leave_out(path: Path, damaged: str) -> tuple[int, int] | None:
     try:
         segments = segment.names(path)
         place = [each.name for each in segments[:-1]].index(damaged)
-        pages.check(segments[place])
-    except pages.DamagedError as error:
-        log.error("%s: %s is set aside: %s", path.name, damaged, error)
+        if (why := _wrong(segments[place])) is None:
+            return None
         segments[place].rename(segments[place].with_name(damaged + DAMAGED))
-        return segment.number(segments[place]), segment.number(segments[place + 1]) - 1
-    except (OSError, ValueError):
-        pass
+    except (OSError, ValueError) as error:  # it went meanwhile, is the newest, or the disk refuses
+        log.info("%s: %s is not set aside: %s", path.name, damaged, error)
+        return None
+    log.error("%s: %s is set aside: %s", path.name, damaged, why)
+    return segment.number(segments[place]), segment.number(segments[place + 1]) - 1
+
+
+def _wrong(path: Path) -> pages.DamagedError | None:
+    try:
+        pages.check(path)
+    except pages.DamagedError as error:
+        return error
     return None
 
 
-def _acked(path: Path) -> int:
+def _finished(path: Path) -> list[Path]:
+    """Return the segments up to the newest that holds anything: one behind it was never begun."""
+    segments = segment.names(path)
+    while segments:
+        try:
+            _marks(segments[-1])
+        except segment.UnfinishedError:
+            segments.pop()
+            continue
+        except segment.SegmentError:
+            pass
+        break
+    return segments
+
+
+def _acked(segments: Sequence[Path]) -> int:
     """Return up to which event the relay had them when a journal was last written to."""
-    for each in reversed(segment.names(path)):
+    for each in reversed(segments):
         with contextlib.suppress(segment.SegmentError):
             return _marks(each).acked
     return 0
@@ -113,13 +140,13 @@ def _marks(path: Path) -> segment.Marks:
         found.close()
 
 
-def surplus(path: Path, over: int, upto: int | None) -> tuple[list[Path], int]:
+def surplus(path: Path, segments: Sequence[Path], over: int, upto: int | None) -> tuple[list[Path], int]:
     """Return what is to go while bytes are `over`, and how many are then.
 
-    What was set aside goes first, then the oldest segments; the newest stays, and with `upto` those that have
-    events above it. Raises OSError.
+    What was set aside goes first, then the oldest of the segments; the last of them stays, and with `upto`
+    those that have events above it. Raises OSError.
     """
-    may = segment.names(path)[:-1] if upto is None else ended(path, upto)
+    may = segments[:-1] if upto is None else ended(segments, upto)
     going = []
     for each in [*sorted(path.glob("*" + DAMAGED)), *may]:
         if over <= 0:
@@ -129,21 +156,21 @@ def surplus(path: Path, over: int, upto: int | None) -> tuple[list[Path], int]:
     return going, over
 
 
-def ended(path: Path, upto: int) -> list[Path]:
-    """Return the segments all of whose events are up to that one; never the newest."""
-    segments = segment.names(path)
+def ended(segments: Sequence[Path], upto: int) -> list[Path]:
+    """Return the segments all of whose events are up to that one; never the last."""
     return [each for each, later in pairwise(segments) if segment.number(later) - 1 <= upto]
 
 
-def numbers(path: Path, going: Sequence[Path], acked: int) -> Evicted | None:
+def numbers(segments: Sequence[Path], going: Sequence[Path], acked: int) -> Evicted | None:
     """Return which events segments hold that are to go, ``None`` where there are none."""
-    segments = segment.names(path)
     gone = [each for each in segments if each in going]
     if not gone:
         return None
-    ends = [segment.number(each) for each in segments[1 : len(gone) + 1]]
-    missing = sum(max(0, end - _end(each, end)) for each, end in zip(gone, ends, strict=True))
-    return Evicted(segment.number(gone[0]), ends[-1] - 1, acked, missing)
+    starts = [segment.number(each) for each in segments[1 : len(gone) + 1]]
+    holes = [(_end(each, start), start) for each, start in zip(gone, starts, strict=True)]
+    missing = sum(start - end for end, start in holes)
+    beyond = sum(max(0, start - max(end, acked + 1)) for end, start in holes)
+    return Evicted(segment.number(gone[0]), starts[-1] - 1, acked, missing, beyond)
 
 
 def _end(path: Path, following: int) -> int:

@@ -22,7 +22,7 @@ from edgeflow_agent.store.environment import DAMAGE, LOCK, opened, used_bytes
 FORMAT = 2
 MAP_BYTES = 64 << 20  # of address space: what one commit may hold at most, and the file never reaches else
 ENDING = ".segment"
-_NAME = re.compile(rf"\d{{20}}\{ENDING}")  # whatever else lies there is somebody else's
+NAME = re.compile(rf"\d{{20}}\{ENDING}")  # whatever else lies there is somebody else's
 _SEQUENCE = 8
 PAGE = os.sysconf("SC_PAGE_SIZE")  # LMDB takes the system's
 _TREE_PAGES = 16
@@ -75,7 +75,7 @@ class Segment:
             self._meta = self._env.open_db(b"meta", create=False)
             self._blocks = self._env.open_db(b"blocks", create=False)
             self._check_format()
-        except (lmdb.Error, SegmentError) as error:
+        except (lmdb.Error, SegmentError, ValueError) as error:
             self._env.close()
             raise _what(path, error) from error
 
@@ -162,7 +162,7 @@ class Segment:
 def _what(path: Path, error: Exception) -> SegmentError:
     if isinstance(error, lmdb.NotFoundError | UnfinishedError):
         return UnfinishedError(f"{path.name}: {error}")
-    damaged = isinstance(error, (*DAMAGE, DamagedError))
+    damaged = isinstance(error, (*DAMAGE, DamagedError, ValueError))
     return (DamagedError if damaged else SegmentError)(f"{path.name}: {error}")
 
 
@@ -187,7 +187,7 @@ def create(path: Path, journal: str, blocks: Sequence[tuple[int, bytes]], marks:
 def files(folder: Path) -> list[tuple[Path, int]]:
     """Return the segment files of a folder with their inodes, oldest first; raises OSError."""
     with os.scandir(folder) as entries:
-        found = [(entry.path, entry.inode()) for entry in entries if _NAME.fullmatch(entry.name)]
+        found = [(entry.path, entry.inode()) for entry in entries if NAME.fullmatch(entry.name)]
     return [(Path(path), inode) for path, inode in sorted(found)]
 
 

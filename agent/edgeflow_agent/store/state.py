@@ -102,6 +102,7 @@ class State:
             _boots(txn, self._boots)
             _deployments(txn, self._deployments)
             int(txn.get(b"generation", db=self._meta) or 0)
+            _alive(txn.get(b"alive", db=self._meta))
         return None if found is None else bytes(found)
 
     def _begin_anew(self, path: Path, error: Exception) -> bytes | None:
@@ -171,8 +172,7 @@ class State:
 
     def alive(self) -> Alive | None:
         """Return what `live` wrote last."""
-        data = self._get(b"alive")
-        return None if data is None else msgspec.msgpack.decode(data, type=Alive)
+        return _alive(self._get(b"alive"))
 
     def live(self, alive: Alive) -> None:
         """Remember that the agent is, or cleanly was, alive."""
@@ -226,6 +226,10 @@ def _read(path: Path, database: bytes, work: Callable[[lmdb.Transaction, Any], T
                 return work(txn, found)
     except (lmdb.Error, OSError, msgspec.MsgspecError):
         return None
+
+
+def _alive(data: bytes | memoryview | None) -> Alive | None:
+    return None if data is None else msgspec.msgpack.decode(data, type=Alive)
 
 
 def _deployments(txn: lmdb.Transaction, deployments: Any) -> dict[str, Deployment]:

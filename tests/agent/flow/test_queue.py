@@ -50,3 +50,12 @@ def test_what_explains_the_others_stays() -> None:
     assert queue.shed() == 7
     assert [block.output for block in queue.notices][:2] == ["-1", "7"]
     assert len(queue.notices) == 1 + MAX_NOTICES
+
+
+def test_where_it_is_the_limit_that_refuses_notices_go_as_well() -> None:
+    queue = Queue()
+    for number in range(300):
+        queue.tell(told(number))
+    assert queue.shed() == 0
+    assert queue.shed(256 << 10) == 268
+    assert [notice.output for notice in queue.notices] == [str(number) for number in range(268, 300)]

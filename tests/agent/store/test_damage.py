@@ -11,7 +11,8 @@ import pytest
 
 from edgeflow_agent.store import journal as journals
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.journal import MAX_OPEN, Damage, Journal, JournalError, JournalReader, LimitError
+from edgeflow_agent.store.journal import Damage, Journal, JournalError, LimitError
+from edgeflow_agent.store.journal_reader import MAX_OPEN, JournalReader
 from edgeflow_agent.store.recording import Recording, RecordingReader
 from edgeflow_agent.store.retention import Evicted, evict, leave_out
 from edgeflow_agent.store.segment import Segment
@@ -261,3 +262,114 @@ def test_a_limit_that_holds_no_commit_is_kept_as_far_as_it_can_be(tmp_path: Path
     journal.trim(MB)
     journal.commit([block(10)])
     journal.close()
+
+
+# what the disk refuses at the worst moment
+
+
+def refuse(patched: pytest.MonkeyPatch, name: str) -> None:
+    def refusing(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    patched.setattr(segment, name, refusing)
+
+
+def test_a_segment_that_could_not_be_begun_puts_the_one_that_is_written_to_into_no_danger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = long(tmp_path, 300)
+    active = journal._active.path
+    left = segment.named(tmp_path, journal.next)
+    left.write_bytes(b"")  # as a disk leaves it that refuses to let go of it as well
+    journal.trim(0, lambda: journal.next - 1, hold=True)
+    assert active.exists()
+    journal.trim(MB)
+    assert journal._active.path.exists()
+    journal.trim(64 * MB)
+    journal.commit([block(1)], 77)
+    known = (journal.id, journal.next, 77)
+    journal.close()
+    again = Journal(tmp_path, 64 * MB)
+    assert (again.id, again.next, again.serial) == known
+    again.close()
+    with monkeypatch.context() as patched:
+        refuse(patched, "sync")
+        again = Journal(tmp_path, 64 * MB)
+        monkeypatch.setattr(journals, "SEGMENT_BYTES", 1)
+        with pytest.raises(JournalError):
+            again.commit([block(1)])
+    assert segment.names(tmp_path)[-1] == again._active.path  # nothing is left of what was refused
+    again.close()
+
+
+def test_numbers_that_went_with_a_damaged_segment_are_not_given_again_where_no_other_could_be_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = long(tmp_path)
+    given, identity = journal.next, journal.id
+    journal.close()
+    victim = segment.names(tmp_path)[-1]
+    lose(victim)
+    with monkeypatch.context() as patched:
+        refuse(patched, "create")
+        with pytest.raises(JournalError):
+            Journal(tmp_path, 64 * MB)
+    again = Journal(tmp_path, 64 * MB)
+    assert again.id == identity
+    assert again.next > given
+    assert again.damaged == [Damage(victim.name, segment.number(victim))]
+    again.close()
+    later = Journal(tmp_path, 64 * MB)
+    assert later.damaged == []
+    later.close()
+
+
+def test_a_journal_whose_newest_segment_was_lost_goes_on_when_the_disk_takes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = long(tmp_path)
+    victim, following = segment.names(tmp_path)[-1], journal.next
+    lose(victim)
+    journal._active.close()
+    with monkeypatch.context() as patched:
+        refuse(patched, "create")
+        for _ in range(2):
+            with pytest.raises(JournalError):
+                journal.commit([block(1)])
+    journal.commit([block(1)])
+    assert journal.damaged == [Damage(victim.name, segment.number(victim))]
+    assert journal.next == following + 2
+    journal.close()
+
+
+def test_a_segment_that_cannot_be_renamed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long(tmp_path).close()
+    paths = segment.names(tmp_path)
+    lose(paths[0])
+
+    def refusing(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refusing)
+        assert leave_out(tmp_path, paths[0].name) is None
+    assert leave_out(tmp_path, paths[0].name) is not None
+
+
+def test_a_value_with_a_bad_bit_is_damage(tmp_path: Path) -> None:
+    long(tmp_path).close()
+    path = segment.names(tmp_path)[-1]
+    with lmdb.open(str(path), subdir=False, max_dbs=2) as env, env.begin(write=True) as txn:
+        txn.put(b"format", b"\xb2", db=env.open_db(b"meta", txn))
+    (tmp_path / "state").write_bytes(b"\x92\xa1\xff\xc0")
+    again = Journal(tmp_path, 64 * MB)
+    assert ([each.segment for each in again.damaged], again.durable) == ([path.name], None)
+    again.close()
+
+
+def test_a_hole_among_what_the_relay_has_hides_no_loss() -> None:
+    evicted = Evicted(1, 1100, 1010, missing=900, beyond=0)
+    assert (evicted.count, evicted.lost) == (200, 90)
+    evicted = Evicted(1, 1100, 50, missing=900, beyond=900)
+    assert (evicted.count, evicted.lost) == (200, 150)
+    assert evicted.behind(Evicted(1, 10, 0, 2, 1)) == Evicted(1, 1100, 50, 902, 901)

@@ -13,7 +13,8 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from edgeflow_agent.store.journal import Journal, JournalError, JournalReader
+from edgeflow_agent.store.journal import Journal, JournalError
+from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_agent.store.state import Alive, State
 from edgeflow_agent.uplink.memory import Memory
 from edgeflow_proto.event import Block, Clock, Column

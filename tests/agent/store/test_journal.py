@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.journal import Damage, Durable, Journal, JournalError, JournalReader
+from edgeflow_agent.store.journal import Damage, Durable, Journal, JournalError
+from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_agent.store.retention import Evicted
 from edgeflow_proto.event import Block, Clock, Column, decode_block
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from edgeflow_agent.store import pages, segment
@@ -140,3 +141,14 @@ def test_no_page_that_passes_kills_who_reads_it(
     assert refused > 5
     done = subprocess.run([sys.executable, "-c", READ, *passed], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.splitlines()) == (0, passed), done.stderr
+
+
+def test_a_store_whose_transactions_put_and_delete_is_sound(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    with lmdb.open(str(tmp_path), map_size=8 << 20) as env:
+        for _ in range(400):
+            with env.begin(write=True) as txn:
+                for _ in range(rng.randrange(1, 60)):
+                    key = b"%d" % rng.randrange(200)
+                    _ = txn.delete(key) if rng.random() < 0.5 else txn.put(key, bytes(rng.randrange(6000)))
+            pages.check(tmp_path / "data.mdb")

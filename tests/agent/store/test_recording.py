@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.journal import JournalError, JournalReader
+from edgeflow_agent.store.journal import JournalError
+from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_agent.store.recording import Recording, RecordingReader
 from edgeflow_proto.event import ROW_BITS, Clock
 from edgeflow_proto.rows import Course, Hole, Rows, within

@@ -121,3 +121,13 @@ def test_what_cannot_be_taken_apart_in_a_state_is_damage_too(tmp_path: Path) -> 
     assert again.damaged
     assert again.deployments() == {}
     again.close()
+
+
+def test_a_sign_of_life_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+    state = State(tmp_path / "state")
+    state._put(b"alive", b"\xc1")
+    state.close()
+    again = State(tmp_path / "state")
+    assert again.damaged
+    assert again.alive() is None
+    again.close()

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeflow_agent.store.journal import Journal, JournalError, JournalReader
+from edgeflow_agent.store.journal import Journal, JournalError
+from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_proto.event import decode_block
 from tests.support.power import writer
 from tests.support.power.log import TOLD, Record

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgeflow_agent.store.journal import Journal, JournalError, JournalReader
+from edgeflow_agent.store.journal import Journal, JournalError
+from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_agent.store.state import State
 from edgeflow_proto.rows import sequence
 from tests.support.device import Device

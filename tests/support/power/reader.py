@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from edgeflow_agent.store.journal import JournalError, JournalReader
+from edgeflow_agent.store.journal import JournalError
+from edgeflow_agent.store.journal_reader import JournalReader
 from tests.support.power.told import Read, tell
 
 PAUSE_S = 0.001
