@@ -21,6 +21,7 @@ from edgeflow_proto.pipeline.schema import NAME
 log = logging.getLogger("edgeflow.agentd")
 ORIGIN = "folder"
 SCAN_NS = 2 * 10**9
+REST_NS = 60 * 10**9  # before what could not be copied is tried again unchanged: each try writes to the disk
 
 
 class WatchedFolder:
@@ -33,6 +34,7 @@ class WatchedFolder:
         self._background = background
         self._due = 0
         self._seen: dict[str, str] = {}  # name → fingerprint last offered
+        self._rests: dict[str, tuple[str, int]] = {}  # name → fingerprint not to be tried, and until when
         self._unread: set[str] = set()
         self._coming: set[str] = set()  # names that wait for room, or are copied
         self.refused: dict[str, str] = {}  # name → why its newest content does not run
@@ -56,6 +58,7 @@ class WatchedFolder:
         for name in {*known, *self.refused} - found.keys():
             self._offers.withdraw(name, ORIGIN)
             self._seen.pop(name, None)
+            self._rests.pop(name, None)
             self._unread.discard(name)
             self._refuse(name, "")
 
@@ -71,7 +74,8 @@ class WatchedFolder:
     def _consider(self, name: str, path: Path) -> None:
         found = listed(path)
         content = fingerprint(found)
-        if content == self._seen.get(name):
+        resting, until = self._rests.get(name, ("", 0))
+        if content == self._seen.get(name) or (content == resting and boottime_ns() < until):
             return
         deployment = self._offers.deployments.get(name)
         record = deployment.offers.get(ORIGIN) if deployment else None
@@ -102,6 +106,7 @@ class WatchedFolder:
             self._offers.offer(Trial(name, ORIGIN, staging, content, 0, partial(self._tried, name)))
         else:
             shutil.rmtree(staging, ignore_errors=True)
+            self._rests[name] = content, boottime_ns() + REST_NS
             self._failed(name, error)
 
     def _failed(self, name: str, error: Exception) -> None:

@@ -95,6 +95,7 @@ class Watched:
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     monkeypatch.setattr(watch, "SCAN_NS", 0)
+    monkeypatch.setattr(watch, "REST_NS", 0)
     return Watched(tmp_path)
 
 
@@ -126,6 +127,21 @@ def test_a_bundle_there_is_no_room_for_is_said_and_taken_when_there_is(watched: 
     watched.until(lambda: watched.taken == ["b"])
     assert (watched.refused, watched.storage.held) == ({}, set())
     assert content(watched.offers.taken[0].staging) == {"pipeline.yaml": b"edgeflow: 1"}
+
+
+def test_what_has_no_room_is_not_tried_at_each_scan_unless_it_changes(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "REST_NS", 1 << 62)
+    (watched.folder / "b.yaml").write_text("edgeflow: 1")
+    watched.storage.left = 100
+    watched.until(lambda: "b" in watched.refused)
+    watched.storage.left = 1 << 20
+    for _ in range(5):
+        watched.watch.turn()
+    assert watched.taken == []
+    (watched.folder / "b.yaml").write_text("edgeflow: 1\n")
+    watched.until(lambda: watched.taken == ["b"])
 
 
 def test_the_loop_goes_on_while_a_bundle_is_copied(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
