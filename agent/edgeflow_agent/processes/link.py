@@ -171,6 +171,7 @@ class Link:
         saved = loop.time()
         while True:
             self._refresh()
+            self._journals.look_ahead()
             self._uplink.measure()
             status.look(self._local)
             if loop.time() - saved >= SAVE_S:

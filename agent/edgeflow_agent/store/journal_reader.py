@@ -39,6 +39,14 @@ class JournalReader:
         """The names of the segments that are damaged and still there."""
         return sorted(path.name for path, _ in self._damaged)
 
+    def look_ahead(self) -> bool:
+        """Check the newest segment that was not looked at yet, so that who asks for an event need not wait.
+
+        False when there is none.
+        """
+        unknown = [file for file in reversed(self._files()) if file not in self._sound | self._reported]
+        return any(self._segment(file) is not None for file in unknown)
+
     def _files(self) -> list[_File]:
         """Return the segments there are but the damaged ones, oldest first."""
         try:

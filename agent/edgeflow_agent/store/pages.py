@@ -106,6 +106,7 @@ class _Walk:
 
     def __init__(self, fd: int, meta: _Meta) -> None:
         self._fd, self._meta = fd, meta
+        self._size = os.fstat(fd).st_size
         self._bytes = meta.page_bytes
         self._seen: set[int] = set()
         self._counts = [0, 0, 0, 0]  # branch, leaf and overflow pages, entries of a tree
@@ -195,7 +196,7 @@ class _Walk:
         found, _, flags, low, high = _PAGE.unpack(head)
         pages = low | high << 16
         end = (number + pages) * self._bytes
-        enough = _HEADER + length <= pages * self._bytes and end <= os.fstat(self._fd).st_size
+        enough = _HEADER + length <= pages * self._bytes and end <= self._size
         if found != number or not flags & _OVERFLOW or not enough:
             raise DamagedError(f"page {number} does not hold the value that is said to be there")
         self._counts[2] += pages

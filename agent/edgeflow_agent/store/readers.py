@@ -75,6 +75,13 @@ class OpenJournal:
         starts = [segment.number(path) for path in self._paths()]
         return max((start for start in starts if start <= sequence), default=0)
 
+    def look_ahead(self) -> bool:
+        """Check a segment that was not looked at yet (see `JournalReader.look_ahead`)."""
+        try:
+            return self._reader.look_ahead()
+        except JournalError:
+            return False
+
     def _paths(self) -> list[Path]:
         try:
             return segment.names(self._path)
@@ -124,6 +131,10 @@ class Journals:
                 self._open.pop(name).close()
         new = [self._try(name, path) for name, path in found.items() if name not in self._open]
         return any(new)
+
+    def look_ahead(self) -> bool:
+        """Check one segment that was not looked at yet; False when all were."""
+        return any(known.look_ahead() for known in self)
 
     def _paths(self) -> list[Path]:
         try:

@@ -145,6 +145,19 @@ def test_a_reader_keeps_few_of_many_segments_open(tmp_path: Path, monkeypatch: p
     reader.close()
 
 
+def test_segments_are_checked_ahead_the_newest_first_each_once(tmp_path: Path) -> None:
+    long(tmp_path).close()
+    paths = segment.names(tmp_path)
+    lose(paths[1])
+    reader = JournalReader(tmp_path)
+    looks = 0
+    for _ in range(2 * len(paths)):
+        looks += reader.look_ahead()
+    assert looks == len(paths) - 2  # but the newest, which was opened, and the lost one
+    assert reader.damaged == [paths[1].name]
+    reader.close()
+
+
 def test_what_else_lies_there_is_nobody_s_segment(tmp_path: Path) -> None:
     long(tmp_path, 3).close()
     (tmp_path / "._00000000000000000001.segment").write_bytes(b"as some systems leave it")
