@@ -7,6 +7,7 @@ this process runs: hence one place that knows which are open.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_proto.timeline import Timeline
 
 log = logging.getLogger("edgeflow.journals")
+AHEAD_S = 0.05  # for looking at segments when journals are opened: who opens them serves others as well
 
 
 class Unreadable(JournalError):
@@ -130,6 +132,9 @@ class Journals:
             if name not in found or known.stale:
                 self._open.pop(name).close()
         new = [self._try(name, path) for name, path in found.items() if name not in self._open]
+        until = time.monotonic() + AHEAD_S
+        while any(new) and time.monotonic() < until and self.look_ahead():
+            pass
         return any(new)
 
     def look_ahead(self) -> bool:

@@ -92,3 +92,22 @@ def test_after_a_reader_was_killed_the_next_one_sees_to_it_that_pages_are_used_a
     for start in range(0, 400_000, 1000):  # many times what the file may hold
         journal.commit([block(1000, start)])
     journal.close()
+
+
+def test_what_is_opened_is_looked_at_so_that_damage_is_known_before_anybody_asks(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a", 64 << 20)
+    for _ in range(700):
+        journal.commit([block(1000)])
+    journal.close()
+    paths = segment.names(tmp_path / "a")
+    assert len(paths) > 1
+    content = paths[0].read_bytes()
+    paths[0].write_bytes(content[:8192] + bytes(len(content) - 8192))
+    journals = Journals(tmp_path)
+    assert journals.refresh()
+    while journals.look_ahead():  # what the first look had no time for
+        pass
+    known = journals.get("a")
+    assert known is not None
+    assert known.damaged == [paths[0].name]
+    journals.close()
