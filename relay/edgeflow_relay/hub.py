@@ -80,6 +80,7 @@ class Stream:
         self._context = context
         self._acks: dict[str, int] = {}
         self._wish = True
+        self._asked_ns: int | None = None  # the device's time since boot when it asked for the time
         self._todo = Bell()
         self._ending = asyncio.Event()
         self._reason: Ended | None = None
@@ -92,6 +93,11 @@ class Stream:
     def ack(self, journal: str, sequence: int) -> None:
         """Say that a journal is stored up to `sequence`."""
         self._acks[journal] = sequence
+        self._todo.ring()
+
+    def tell_time(self, asked_ns: int) -> None:
+        """Say what our clock reads to a device that asked at its boot time `asked_ns`."""
+        self._asked_ns = asked_ns
         self._todo.ring()
 
     def replaced(self) -> None:
@@ -122,6 +128,10 @@ class Stream:
                 journal = next(iter(self._acks))
                 ack = relay_pb2.EventAck(journal_id=journal, sequence=self._acks.pop(journal))
                 await self._send(relay_pb2.RelayMessage(ack=ack))
+            if self._asked_ns is not None:
+                answer = relay_pb2.TimeAnswer(boot_time_ns=self._asked_ns, wall_time_ns=time.time_ns())
+                self._asked_ns = None
+                await self._send(relay_pb2.RelayMessage(time=answer))
             if not self._wish:
                 await self._todo.wait()
 
@@ -293,6 +303,8 @@ class Hub:
         elif kind == "heartbeat":
             self._counters["heartbeats_total"] += 1
             self._registry.heard(device, wire.heartbeat(message.heartbeat))
+            if message.heartbeat.asks_time:
+                stream.tell_time(message.heartbeat.boot_time_ns)
         elif kind == "status":
             await self._note(device, message.status)
         else:

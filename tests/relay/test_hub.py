@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import grpc
 import pytest
@@ -121,6 +122,18 @@ def test_a_heartbeat_tells_how_a_device_fares(relay: Relay, connect: Connect) ->
         {"name": "watch", "digest": "d" * 64, "origin": "relay", "state": "running", "reason": "",
          "counters": {"rows_total": 7}}
     ]  # fmt: skip
+
+
+def test_a_heartbeat_that_asks_for_the_time_is_told_it(relay: Relay, connect: Connect) -> None:
+    device = connect(relay, "asks")
+    before = time.time_ns()
+    for moment, asks in ((1, False), (2, True), (3, False)):
+        device.heartbeat(boot_time_ns=moment, asks_time=asks)
+    device.block(1)
+    device.await_ack(1)
+    answers = [message.time for message in device.messages if message.WhichOneof("message") == "time"]
+    assert [answer.boot_time_ns for answer in answers] == [2]
+    assert before <= answers[0].wall_time_ns <= time.time_ns()
 
 
 def test_what_devices_said_outlives_the_relay(own_relay: Relay, connect: Connect) -> None:

@@ -24,7 +24,7 @@ from edgeflow_agent.uplink.session import Session, backlog
 from edgeflow_agent.uplink.wishes import Wishes
 from edgeflow_proto.timeline import Sync
 from edgeflow_proto.v1.device_pb2 import DeviceMessage
-from edgeflow_proto.v1.relay_pb2 import EventAck, RelayMessage
+from edgeflow_proto.v1.relay_pb2 import EventAck, RelayMessage, TimeAnswer
 
 log = logging.getLogger("edgeflow.uplink")
 WELCOME_S = 10.0
@@ -33,6 +33,7 @@ LOOK_S = 1.0  # the safety net under the wake-ups
 BACKOFF_S = (0.25, 15.0)
 SETTLED_S = 1.0  # a stream that ends sooner is no reason to hurry
 OUSTED_S = 60.0
+TIME_S = 600.0  # between two questions what the relay's clock reads
 HEARTBEAT_S = (0.2, 60.0)  # what a relay may ask for
 
 
@@ -151,8 +152,7 @@ class Uplink:
         answer = await stream.receive()
         if answer.WhichOneof("message") != "welcome":
             raise Lost("the relay's first message is no welcome")
-        if answer.welcome.wall_time_ns:
-            self._parts.relay_time(reading(asked, clock.boottime_ns(), answer.welcome.wall_time_ns))
+        self.take_time(TimeAnswer(boot_time_ns=asked, wall_time_ns=answer.welcome.wall_time_ns))
         self._session = Session(memory.acked)
         self._resume({ack.journal_id: ack.sequence for ack in answer.welcome.acked})
         least, most = HEARTBEAT_S
@@ -192,6 +192,14 @@ class Uplink:
                 self._parts.wake.ring()  # there is room in flight
             elif kind == "desired":
                 self._parts.wishes.desire(message.desired)
+            elif kind == "time":
+                self.take_time(message.time)
+
+    def take_time(self, answer: TimeAnswer) -> None:
+        """Take what the relay's clock says; an answer to what was not asked says nothing."""
+        now, asked = clock.boottime_ns(), answer.boot_time_ns
+        if 0 < asked <= now and answer.wall_time_ns:
+            self._parts.relay_time(reading(asked, now, answer.wall_time_ns))
 
     def _acknowledge(self, ack: EventAck) -> None:
         if self._session.acknowledge(ack.journal_id, ack.sequence):
@@ -214,10 +222,14 @@ class Uplink:
 
     async def _beat(self, stream: Stream, interval: float) -> None:
         loop = asyncio.get_running_loop()
+        asked = loop.time()  # for the time, by the hello
         while True:
             if self._session.in_flight and loop.time() - self._progress > STALLED_S:
                 raise Lost(f"no acknowledgement for {STALLED_S:g} s")
-            await stream.send(self._parts.heartbeat(self._parts.state.backlog))
+            message = self._parts.heartbeat(self._parts.state.backlog)
+            if loop.time() - asked >= TIME_S:
+                message.heartbeat.asks_time, asked = True, loop.time()
+            await stream.send(message)
             await asyncio.sleep(interval)
 
     async def _report(self, stream: Stream) -> None:

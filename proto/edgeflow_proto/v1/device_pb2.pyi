@@ -82,20 +82,22 @@ class PipelineState(_message.Message):
     def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., origin: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., counters: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("boot_time_ns", "wall_time_ns", "clock_quality", "host", "pipelines", "backlog")
+    __slots__ = ("boot_time_ns", "wall_time_ns", "clock_quality", "host", "pipelines", "backlog", "asks_time")
     BOOT_TIME_NS_FIELD_NUMBER: _ClassVar[int]
     WALL_TIME_NS_FIELD_NUMBER: _ClassVar[int]
     CLOCK_QUALITY_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     PIPELINES_FIELD_NUMBER: _ClassVar[int]
     BACKLOG_FIELD_NUMBER: _ClassVar[int]
+    ASKS_TIME_FIELD_NUMBER: _ClassVar[int]
     boot_time_ns: int
     wall_time_ns: int
     clock_quality: str
     host: HostMetrics
     pipelines: _containers.RepeatedCompositeFieldContainer[PipelineState]
     backlog: int
-    def __init__(self, boot_time_ns: _Optional[int] = ..., wall_time_ns: _Optional[int] = ..., clock_quality: _Optional[str] = ..., host: _Optional[_Union[HostMetrics, _Mapping]] = ..., pipelines: _Optional[_Iterable[_Union[PipelineState, _Mapping]]] = ..., backlog: _Optional[int] = ...) -> None: ...
+    asks_time: bool
+    def __init__(self, boot_time_ns: _Optional[int] = ..., wall_time_ns: _Optional[int] = ..., clock_quality: _Optional[str] = ..., host: _Optional[_Union[HostMetrics, _Mapping]] = ..., pipelines: _Optional[_Iterable[_Union[PipelineState, _Mapping]]] = ..., backlog: _Optional[int] = ..., asks_time: _Optional[bool] = ...) -> None: ...
 
 class EventBatch(_message.Message):
     __slots__ = ("journal_id", "pipeline", "first", "count", "block", "reckoned")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65\x64geflow_proto/v1/relay.proto\x12\x0b\x65\x64geflow.v1\"0\n\x08\x45ventAck\x12\x12\n\njournal_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"{\n\x07Welcome\x12\x15\n\rrelay_version\x18\x01 \x01(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\r\x12$\n\x05\x61\x63ked\x18\x03 \x03(\x0b\x32\x15.edgeflow.v1.EventAck\x12\x14\n\x0cwall_time_ns\x18\x04 \x01(\x03\"9\n\x07\x44\x65sired\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\x0c\"I\n\x0c\x44\x65siredState\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\'\n\tpipelines\x18\x02 \x03(\x0b\x32\x14.edgeflow.v1.Desired\"\x96\x01\n\x0cRelayMessage\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.edgeflow.v1.WelcomeH\x00\x12,\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x19.edgeflow.v1.DesiredStateH\x00\x12$\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x15.edgeflow.v1.EventAckH\x00\x42\t\n\x07messageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65\x64geflow_proto/v1/relay.proto\x12\x0b\x65\x64geflow.v1\"0\n\x08\x45ventAck\x12\x12\n\njournal_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"{\n\x07Welcome\x12\x15\n\rrelay_version\x18\x01 \x01(\t\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\r\x12$\n\x05\x61\x63ked\x18\x03 \x03(\x0b\x32\x15.edgeflow.v1.EventAck\x12\x14\n\x0cwall_time_ns\x18\x04 \x01(\x03\"9\n\x07\x44\x65sired\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\x0c\"I\n\x0c\x44\x65siredState\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\'\n\tpipelines\x18\x02 \x03(\x0b\x32\x14.edgeflow.v1.Desired\"8\n\nTimeAnswer\x12\x14\n\x0c\x62oot_time_ns\x18\x01 \x01(\x03\x12\x14\n\x0cwall_time_ns\x18\x02 \x01(\x03\"\xbf\x01\n\x0cRelayMessage\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.edgeflow.v1.WelcomeH\x00\x12,\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x19.edgeflow.v1.DesiredStateH\x00\x12$\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x15.edgeflow.v1.EventAckH\x00\x12\'\n\x04time\x18\x04 \x01(\x0b\x32\x17.edgeflow.v1.TimeAnswerH\x00\x42\t\n\x07messageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESIRED']._serialized_end=278
   _globals['_DESIREDSTATE']._serialized_start=280
   _globals['_DESIREDSTATE']._serialized_end=353
-  _globals['_RELAYMESSAGE']._serialized_start=356
-  _globals['_RELAYMESSAGE']._serialized_end=506
+  _globals['_TIMEANSWER']._serialized_start=355
+  _globals['_TIMEANSWER']._serialized_end=411
+  _globals['_RELAYMESSAGE']._serialized_start=414
+  _globals['_RELAYMESSAGE']._serialized_end=605
 # @@protoc_insertion_point(module_scope)

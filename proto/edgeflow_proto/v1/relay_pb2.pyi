@@ -44,12 +44,22 @@ class DesiredState(_message.Message):
     pipelines: _containers.RepeatedCompositeFieldContainer[Desired]
     def __init__(self, revision: _Optional[int] = ..., pipelines: _Optional[_Iterable[_Union[Desired, _Mapping]]] = ...) -> None: ...
 
+class TimeAnswer(_message.Message):
+    __slots__ = ("boot_time_ns", "wall_time_ns")
+    BOOT_TIME_NS_FIELD_NUMBER: _ClassVar[int]
+    WALL_TIME_NS_FIELD_NUMBER: _ClassVar[int]
+    boot_time_ns: int
+    wall_time_ns: int
+    def __init__(self, boot_time_ns: _Optional[int] = ..., wall_time_ns: _Optional[int] = ...) -> None: ...
+
 class RelayMessage(_message.Message):
-    __slots__ = ("welcome", "desired", "ack")
+    __slots__ = ("welcome", "desired", "ack", "time")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     desired: DesiredState
     ack: EventAck
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., desired: _Optional[_Union[DesiredState, _Mapping]] = ..., ack: _Optional[_Union[EventAck, _Mapping]] = ...) -> None: ...
+    time: TimeAnswer
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., desired: _Optional[_Union[DesiredState, _Mapping]] = ..., ack: _Optional[_Union[EventAck, _Mapping]] = ..., time: _Optional[_Union[TimeAnswer, _Mapping]] = ...) -> None: ...
