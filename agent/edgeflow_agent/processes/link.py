@@ -44,6 +44,7 @@ from edgeflow_proto.v1.device_pb2 import DeviceMessage
 log = logging.getLogger("edgeflow.link")
 BEAT_S = 0.5
 LOOK_S = 1.0
+PAUSE_S = 0.1  # between two segments that are looked at ahead of being asked
 TOLD_S = (
     60.0  # between two words on a segment that is damaged: its writer may have had it when the first came
 )
@@ -119,7 +120,8 @@ class Link:
         self._journals.refresh()
         loop.call_later(footprint.SETTLED_S, footprint.trim)
         serving = loop.create_task(self._serve())
-        tasks = [serving, loop.create_task(self._beat()), loop.create_task(self._look_round())]
+        works = (self._beat(), self._look_round(), self._look_ahead())
+        tasks = [serving, *(loop.create_task(work) for work in works)]
         if self._relay.address:
             tasks.append(loop.create_task(self._uplink.run()))
         stop = loop.create_task(self._stop.wait())
@@ -171,13 +173,18 @@ class Link:
         saved = loop.time()
         while True:
             self._refresh()
-            self._journals.look_ahead()
             self._uplink.measure()
             status.look(self._local)
             if loop.time() - saved >= SAVE_S:
                 await self._memory.save()
                 saved = loop.time()
             await asyncio.sleep(LOOK_S)
+
+    async def _look_ahead(self) -> None:
+        """Look at segments before anybody asks for what is in them; requests come in between."""
+        while True:
+            more = self._journals.look_ahead()
+            await asyncio.sleep(PAUSE_S if more else LOOK_S)
 
     async def _serve(self) -> None:
         """Serve the endpoint; while its port is taken, try again, and let the rest run on."""

@@ -19,7 +19,7 @@ from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_proto.timeline import Timeline
 
 log = logging.getLogger("edgeflow.journals")
-AHEAD_S = 0.05  # for looking at segments when journals are opened: who opens them serves others as well
+AHEAD_S = 0.03  # for looking at segments when journals are opened: who opens them serves others as well
 
 
 class Unreadable(JournalError):
