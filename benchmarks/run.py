@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import platform
 import sys
 import time
@@ -15,6 +16,9 @@ NAMES = ("inference", "graph", "ring", "mqtt", "latency", "journal", "recording"
 
 def main() -> None:
     """Run the named benchmarks, all without a name."""
+    os.environ.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # for what is started: an installed agent has its bytecode
     names = [name for name in sys.argv[1:] if not name.startswith("-")] or list(NAMES)
     results: list[Result] = []
     for name in names:

@@ -12,6 +12,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # for what is started: an installed agent has its bytecode
+
 # A shell that runs the tests in the background lets them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

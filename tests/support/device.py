@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import subprocess
@@ -14,9 +13,7 @@ from typing import Any
 
 import psutil
 
-from tests.support.processes import alive, child_of, end, eventually, kill
-
-PROCESSES = "edgeflow_agent.processes."
+from tests.support.processes import alive, children_of, end, eventually, kill
 
 
 class Device:
@@ -72,14 +69,10 @@ class Device:
         return self.process.pid
 
     def child(self, name: str) -> int:
-        return eventually(lambda: child_of(self.pid, PROCESSES + name), f"{name} runs")
+        return eventually(lambda: children_of(self.pid, f"edgeflow {name}"), f"{name} runs")[0]
 
     def workers(self) -> list[int]:
-        found = []
-        for child in psutil.Process(self.pid).children():
-            with contextlib.suppress(psutil.Error):  # it ended, and may not have been waited for yet
-                found += [child.pid] if PROCESSES + "worker" in child.cmdline() else []
-        return found
+        return children_of(self.pid, "edgeflow worker")
 
     def kill(self, name: str) -> int:
         pid = self.child(name)

@@ -62,14 +62,13 @@ def end(process: subprocess.Popen[bytes], patience_s: float = 20.0) -> None:
         process.wait()
 
 
-def child_of(pid: int, module: str, word: str = "") -> int | None:
-    """Return the process id of a child that runs `module` (and has `word` in its command line)."""
+def children_of(pid: int, title: str) -> list[int]:
+    """Return the process ids of an agent's children by the first words of their titles."""
+    found = []
     for child in psutil.Process(pid).children():
-        with contextlib.suppress(psutil.Error):
-            command = child.cmdline()
-            if module in command and (not word or word in command):
-                return child.pid
-    return None
+        with contextlib.suppress(psutil.Error):  # it ended, and may not have been waited for yet
+            found += [child.pid] if f"{' '.join(child.cmdline())} ".startswith(f"{title} ") else []
+    return found
 
 
 def alive(pid: int) -> bool:

@@ -186,7 +186,7 @@ class Pipelines:
         self._supervisor.add(pipeline.child)
 
     def _free_slot(self) -> int:
-        draining = [p for p in self._leaving.values() if p.child is not None and p.child.process is not None]
+        draining = [p for p in self._leaving.values() if p.child is not None and p.child.alive]
         taken = {pipeline.slot for pipeline in (*self.by_name.values(), *draining)}
         for slot in range(TABLE["worker"].slot, SLOTS):
             if slot not in taken:
@@ -203,7 +203,7 @@ class Pipelines:
         self._io.send(messages.Detach(name))
         if pipeline.child is not None:
             self._supervisor.remove(pipeline.child)
-            if pipeline.child.process is not None:
+            if pipeline.child.alive:
                 self._leaving[name] = pipeline
         pipeline.close()
 
@@ -309,14 +309,14 @@ class Pipelines:
     def writing(self) -> dict[str, bool]:
         """The pipelines whose journals are written to, and whether they record rows."""
         known = {**self._leaving, **self.by_name}.values()
-        return {p.name: p.records for p in known if p.child is not None and p.child.process is not None}
+        return {p.name: p.records for p in known if p.child is not None and p.child.alive}
 
     def limit(self) -> None:
         """Tell the workers whose limits have changed."""
         self._storage.turn(self.writing)
         for name in list(self._storage.changed):
             pipeline = self.by_name.get(name)
-            if pipeline is None or pipeline.child is None or pipeline.child.process is None:
+            if pipeline is None or pipeline.child is None or not pipeline.child.alive:
                 self._storage.changed.discard(name)  # its next worker begins with it
             elif pipeline.child.send(messages.Limits(*self._storage.limit(name), self._storage.hold)):
                 self._storage.changed.discard(name)
@@ -335,10 +335,10 @@ class Pipelines:
         now = boottime_ns()
         for name in self._unattached & self.by_name.keys():
             self.attach(self.by_name[name])
-        self._leaving = {n: p for n, p in self._leaving.items() if p.child and p.child.process is not None}
+        self._leaving = {n: p for n, p in self._leaving.items() if p.child and p.child.alive}
         for pipeline in self.by_name.values():
             child = pipeline.child
-            alive = child is not None and child.process is not None and now - child.started > SOON_NS
+            alive = child is not None and child.alive and now - child.started > SOON_NS
             if alive and pipeline.state == "failing" and now - pipeline.since > SOON_NS:
                 pipeline.change("running")
                 self.changed = True

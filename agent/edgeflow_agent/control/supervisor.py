@@ -6,22 +6,24 @@ import contextlib
 import logging
 import os
 import signal
-import subprocess
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
-from edgeflow_agent.core.board import Board, Slot
+from edgeflow_agent.core import messages, spawn
+from edgeflow_agent.core.board import Slot
 from edgeflow_agent.core.channel import Channel, Closed
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.reactor import Reactor
-from edgeflow_agent.core.spawn import HeadStart
+from edgeflow_agent.core.spawn import Spawned
 from edgeflow_agent.deploy.lifecycle import backoff_ns
 from edgeflow_agent.table import Row
 
 log = logging.getLogger("edgeflow.agentd")
 AGAIN_NS = 5 * 10**9  # after which a process that could not be started is tried again
+UNBORN = 127  # the code of what could not be started, as a shell has it
 SOON_NS = 10 * 10**9  # a process that dies this soon after its start is made to wait
 
 
@@ -34,9 +36,12 @@ class Death:
     hung: bool
     lived_ns: int
     deaths: int  # in a row, each soon after its start
+    why: str = ""  # it was never there
 
     def __str__(self) -> str:
         """Say it in words."""
+        if self.why:
+            return self.why
         if self.hung:
             return f"{self.name} stood still and was killed"
         if self.code < 0:
@@ -46,7 +51,11 @@ class Death:
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """One process, over all its lives. `begin` gives it its first messages at each start."""
+    """One process, over all its lives. `begin` gives it its first messages at each start.
+
+    It is alive from when it is started until it has ended; one that is forked has no process id yet until it
+    says so itself.
+    """
 
     name: str
     row: Row
@@ -55,8 +64,8 @@ class Child:
     begin: Callable[[], None]
     heard: Callable[[object], None]
     died: Callable[[Death], None]
-    process: subprocess.Popen[bytes] | None = None
     channel: Channel | None = None
+    pid: int = 0
     pidfd: int = -1
     started: int = 0
     restarts: int = 0
@@ -68,13 +77,13 @@ class Child:
     after: Child | None = None  # not started before this one has ended
 
     @property
-    def pid(self) -> int:
-        """Its process id, 0 when it is not running."""
-        return self.process.pid if self.process else 0
+    def alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.channel is not None
 
     def may_start(self) -> bool:
         """Say whether the one it must wait for has ended."""
-        return self.after is None or self.after.process is None
+        return self.after is None or not self.after.alive
 
     def send(self, message: msgspec.Struct, fds: tuple[int, ...] = ()) -> bool:
         """Send it a message; False when it is not there or does not take it."""
@@ -86,13 +95,13 @@ class Child:
 
 
 class Supervisor:
-    """All children."""
+    """All children. `zygote` is the one that forks others; it may have begun to load `early`."""
 
-    def __init__(self, loop: Reactor, board: Board, hang_ns: int, head_start: HeadStart) -> None:
+    def __init__(self, loop: Reactor, hang_ns: int, zygote: Child, early: Spawned | None) -> None:
         self._loop = loop
-        self._head_start = head_start
-        self._board = board
         self._hang_ns = hang_ns
+        self._zygote = zygote
+        self._early = early
         self._turned = self._woke = boottime_ns()  # when this process last came round, and when after a pause
         self.children: list[Child] = []
 
@@ -104,16 +113,14 @@ class Supervisor:
     def remove(self, child: Child) -> None:
         """Stop a child for good; it is dropped once it has ended."""
         child.wanted, child.due = False, 0
-        if child.process is None:
+        if not child.alive:
             self.children.remove(child)
         else:
             self.stop(child)
 
     def stop(self, child: Child) -> None:
         """Ask a child to end; it is killed when it has not by then."""
-        from edgeflow_agent.core.messages import Stop
-
-        child.send(Stop())
+        child.send(messages.Stop())
         child.kill_at = boottime_ns() + child.row.stop_ns
 
     def turn(self) -> None:
@@ -125,10 +132,13 @@ class Supervisor:
         self._woke = now if now - self._turned > self._hang_ns // 2 else self._woke
         self._turned = now
         for child in list(self.children):
-            if child.process is None and child.due and child.due <= now and child.may_start():
-                self._try(child)
-            elif child.process is not None:
+            if child.alive:
                 self._look_after(child, now)
+            elif child.due and child.due <= now and self._may_start(child):
+                self._try(child)
+
+    def _may_start(self, child: Child) -> bool:
+        return child.may_start() and (self._zygote.alive or not child.row.forked)
 
     def _look_after(self, child: Child, now: int) -> None:
         if child.kill_at and now >= child.kill_at:
@@ -145,9 +155,13 @@ class Supervisor:
         return now - max(beaten, self._woke) > self._hang_ns
 
     def _kill(self, child: Child) -> None:
-        child.kill_at = 0
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+        """Kill a child; one that is not born yet with the zygote that does not come round to it."""
+        if not child.pid and self._zygote.pid:
+            self._kill(self._zygote)
+        elif child.pid:
+            child.kill_at = 0
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
 
     def _try(self, child: Child) -> None:
         try:
@@ -155,37 +169,90 @@ class Supervisor:
         except OSError as error:  # no memory for another process, say: the others run on
             log.error("%s cannot be started: %s", child.name, error)
             child.due = boottime_ns() + AGAIN_NS
+            self._adopt()
 
     def _start(self, child: Child) -> None:
         child.due, child.hung, child.kill_at, child.started = 0, False, 0, boottime_ns()
-        child.process, sock = self._head_start.take(child.row.module)
+        sock = self._asked(child) if child.row.forked else self._spawned(child)
         child.channel = Channel(sock, child.types)
-        child.pidfd = os.pidfd_open(child.process.pid)
-        self._loop.watch(child.pidfd, lambda: self._ended(child))
         self._loop.watch(sock.fileno(), lambda: self._hear(child))
         child.begin()
 
-    def _hear(self, child: Child) -> None:
-        if child.channel is None:
-            return
+    def _spawned(self, child: Child) -> socket.socket:
+        """Start a process of its own, or take the one that has begun to load."""
+        early = self._early if child is self._zygote else None
+        pid, sock = early or spawn.spawn(child.row.module)
+        self._early = None if early else self._early
         try:
-            while (received := child.channel.receive()) is not None:
-                child.heard(received[0])  # no child sends descriptors to agentd
+            self._born(child, pid)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def _asked(self, child: Child) -> socket.socket:
+        """Ask the zygote for a process; the first thing to be heard from it is its process id."""
+        ours, theirs = spawn.pair()
+        spawn.adopt(orphans=True)  # before it can be born
+        with theirs:
+            if self._zygote.send(messages.Fork(child.row.module), (theirs.fileno(),)):
+                return ours
+        ours.close()
+        raise BlockingIOError("the zygote takes no more")
+
+    def _adopt(self) -> None:
+        """Adopt orphans only while a process is to be born, which is one until then."""
+        spawn.adopt(orphans=any(child.alive and not child.pid for child in self.children))
+
+    def _born(self, child: Child, pid: int) -> None:
+        try:
+            child.pidfd = os.pidfd_open(pid)
+        except OSError:  # too many descriptors: nobody could look after it
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        child.pid = pid
+        self._loop.watch(child.pidfd, lambda: self._ended(child))
+
+    def _hear(self, child: Child) -> None:
+        try:
+            while child.channel is not None and (received := child.channel.receive()) is not None:
+                self._heard(child, received[0])  # no child sends descriptors to agentd
         except Closed:
+            assert child.channel is not None
             self._loop.forget(child.channel.fileno())  # its end follows through the pidfd
+            if not child.pid:
+                self._stillborn(child, "the zygote could not fork it")
         except msgspec.MsgspecError as error:
             log.error("%s sent what is not a message: %s", child.name, error)
 
-    def _ended(self, child: Child) -> None:
-        if child.process is None or child.channel is None:
+    def _heard(self, child: Child, message: object) -> None:
+        if not isinstance(message, messages.Born):
+            child.heard(message)
             return
+        try:
+            self._born(child, message.pid)
+        except OSError as error:
+            self._stillborn(child, str(error))
+        self._adopt()
+        if child.hung:  # before it was born
+            self._kill(child)
+
+    def _stillborn(self, child: Child, why: str) -> None:
+        """There is no process: it is asked for again."""
+        log.error("%s cannot be started: %s", child.name, why)
+        self._over(child, UNBORN, f"{child.name} cannot be started: {why}")
+        self._adopt()
+
+    def _ended(self, child: Child) -> None:
         self._hear(child)
-        code = child.process.wait()
+        code = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
         self._loop.forget(child.pidfd)
-        self._loop.forget(child.channel.fileno())
         os.close(child.pidfd)
-        child.channel.close()
-        child.process, child.channel, child.pidfd = None, None, -1
+        self._over(child, code)
+
+    def _over(self, child: Child, code: int, why: str = "") -> None:
+        self._let_go(child)
         lived = boottime_ns() - child.started
         child.deaths = child.deaths + 1 if lived < SOON_NS or child.hung else 1
         if not child.wanted:
@@ -194,8 +261,10 @@ class Supervisor:
             return
         child.restarts += 1
         child.due = boottime_ns() + backoff_ns(child.deaths, child.row.backoff_ns)
-        child.died(Death(child.name, code, child.hung, lived, child.deaths))
+        child.died(Death(child.name, code, child.hung, lived, child.deaths, why))
 
-    def running(self) -> list[Child]:
-        """Return the children that have a process now."""
-        return [child for child in self.children if child.process is not None]
+    def _let_go(self, child: Child) -> None:
+        assert child.channel is not None
+        self._loop.forget(child.channel.fileno())
+        child.channel.close()
+        child.channel, child.pid, child.pidfd = None, 0, -1

@@ -7,20 +7,16 @@ one when `agentd` keeps the pair. Source: unix(7).
 from __future__ import annotations
 
 import array
-import ctypes
 import errno
-import os
 import select
-import signal
 import socket
 from typing import TypeVar
 
 import msgspec
 
-from edgeflow_agent.core.spawn import CONTROL_ENV, MAX_MESSAGE
+from edgeflow_agent.core.spawn import MAX_MESSAGE
 
 MAX_FDS = 250
-_PR_SET_PDEATHSIG = 1
 
 M = TypeVar("M")
 
@@ -97,21 +93,3 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     return list(fds)
-
-
-def inherited() -> socket.socket:
-    """Return the control socket `agentd` gave this process, and see to it that it dies with `agentd`.
-
-    Raises RuntimeError when this process was not started by `agentd`. Source: PR_SET_PDEATHSIG(2const).
-    """
-    fd, _, parent = os.environ.pop(CONTROL_ENV, "").partition(":")
-    if not fd:
-        raise RuntimeError("this process is started by edgeflow agent, not by hand")
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent and os.getppid() != int(parent):
-        raise SystemExit("agentd is gone")
-    for number in (signal.SIGINT, signal.SIGTERM):  # they may reach the whole group; agentd decides
-        signal.signal(number, signal.SIG_IGN)
-    sock = socket.socket(fileno=int(fd))
-    sock.setblocking(False)
-    return sock

@@ -26,6 +26,30 @@ class Stop(Message, frozen=True):
     """Finish what is in hand, write what must be kept, exit 0."""
 
 
+# agentd → zygote
+
+
+class StartZygote(Message, frozen=True):
+    """Fork what is asked for. Descriptor: board."""
+
+    slot: int
+
+
+class Fork(Message, frozen=True):
+    """Fork a process that runs a module. Descriptor: its end of the socket to `agentd`."""
+
+    module: str
+
+
+# what zygote forks → agentd
+
+
+class Born(Message, frozen=True):
+    """The process at this end of the socket is there. It is the first message."""
+
+    pid: int
+
+
 # agentd → worker
 
 
@@ -371,10 +395,11 @@ class EffectRow(msgspec.Struct, frozen=True, array_like=True):
     data: dict[str, Any]
 
 
+ToZygote = StartZygote | Fork | Stop
 ToWorker = StartWorker | BindReader | Limits | Tap | Stop
-FromWorker = WorkerReady | WorkerFailed | StepFailed
+FromWorker = Born | WorkerReady | WorkerFailed | StepFailed
 ToIo = StartIo | Attach | BindWriter | Detach | Stop
-FromIo = InputFailed | InputRejected | OutputFailed | BrokerStatus
+FromIo = Born | InputFailed | InputRejected | OutputFailed | BrokerStatus
 ToLink = StartLink | Pipelines | Boots | Offered | Claimed | Listening | Stop
 FromLink = Offer | Withdraw | Claim | Damaged | Listen | RelayTime
 FromTap = TapBegun | TapRefused | TapRow

@@ -76,8 +76,9 @@ class Reactor:
         self._stopping = True
 
     def run(self, turn: Callback, every_s: float) -> None:
-        """Serve until `stop`; `turn` is called after each batch of callbacks, at least every `every_s`."""
+        """Serve until `stop`; `turn` is called first, and after each batch of callbacks or `every_s`."""
         self._stopping = False
+        turn()
         while not self._stopping:
             for key, events in self._selector.select(self._patience(every_s)):
                 self._serve(key, events)

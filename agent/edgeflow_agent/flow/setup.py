@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from edgeflow_agent.core import clock, messages
@@ -17,6 +16,7 @@ from edgeflow_agent.deploy.bundle import Bundle
 from edgeflow_agent.operators.load import GROUP
 from edgeflow_proto import setup
 from edgeflow_proto.bundle import PIPELINE_FILE
+from edgeflow_proto.installed import points
 from edgeflow_proto.pipeline.load import load
 from edgeflow_proto.pipeline.units import Duration
 
@@ -67,7 +67,7 @@ def _versions(bundle: Bundle, functions: Iterable[str]) -> dict[str, str]:
     machine = os.uname()
     kinds = {node.kind for node in bundle.graph.steps.values()}
     plugins = {point.dist.name: point.dist.version
-               for point in entry_points(group=GROUP) if point.name in kinds and point.dist}  # fmt: skip
+               for point in points(GROUP).values() if point.name in kinds and point.dist}  # fmt: skip
     used = {*_ALWAYS, *(name for file in functions for name in _imported(bundle.folder / file))}
     libraries = {name: getattr(sys.modules.get(name), "__version__", None) for name in sorted(used)}
     return {

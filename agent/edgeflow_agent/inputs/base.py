@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgeflow_agent.core.broker import Broker
 from edgeflow_agent.core.reactor import Callback, Timer
 from edgeflow_agent.inputs.feed import Feed
+from edgeflow_proto.installed import points
 from edgeflow_proto.pipeline.kinds.base import Intake
 
 GROUP = "edgeflow.inputs"
@@ -64,5 +64,5 @@ InputFactory = Callable[
 
 def inputs(kinds: Iterable[str]) -> dict[str, InputFactory]:
     """Return the implementations of those kinds that are installed; the others are not even imported."""
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    return {kind: points[kind].load() for kind in set(kinds) & points.keys()}
+    known = points(GROUP)
+    return {kind: known[kind].load() for kind in set(kinds) & known.keys()}

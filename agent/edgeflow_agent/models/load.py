@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from edgeflow_agent.core.ports import Model, ModelError, ModelLoader, ModelSetup
 from edgeflow_proto.bundle import Signature
+from edgeflow_proto.installed import points
 
 GROUP = "edgeflow.models"
 
@@ -18,7 +18,7 @@ _kept: list[Model] = []  # taking a model down can take the process with it
 
 @cache
 def _formats() -> dict[str, Callable[[], ModelLoader]]:
-    return {point.name: point.load for point in entry_points(group=GROUP)}
+    return {name: point.load for name, point in points(GROUP).items()}
 
 
 def load_model(path: Path, setup: ModelSetup = _PLAIN) -> Model:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.limited import LimitedLog
 from edgeflow_agent.core.messages import EffectRow
 from edgeflow_proto.event import wall_time
+from edgeflow_proto.installed import points
 from edgeflow_proto.pipeline.kinds.outputs import Http, Mqtt
 
 GROUP = "edgeflow.outputs"
@@ -85,8 +85,8 @@ OutputFactory = Callable[[Any, OutputContext], Output]  # options, context; rais
 
 def outputs(kinds: Iterable[str]) -> dict[str, OutputFactory]:
     """Return the implementations of those kinds that are installed; the others are not even imported."""
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    return {kind: points[kind].load() for kind in set(kinds) & points.keys()}
+    known = points(GROUP)
+    return {kind: known[kind].load() for kind in set(kinds) & known.keys()}
 
 
 def content_of(options: Mqtt | Http, row: EffectRow) -> dict[str, Any]:

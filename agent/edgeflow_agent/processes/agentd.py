@@ -7,7 +7,6 @@ import fcntl
 import json
 import logging
 import os
-import resource
 import signal
 import socket
 import time
@@ -30,7 +29,7 @@ from edgeflow_agent.core import board as boards
 from edgeflow_agent.core import clock, footprint, logs, messages, shm, spawn
 from edgeflow_agent.core.background import Background
 from edgeflow_agent.core.reactor import Reactor
-from edgeflow_agent.core.spawn import HeadStart
+from edgeflow_agent.core.spawn import Spawned
 from edgeflow_agent.core.version import version
 from edgeflow_agent.deploy.lifecycle import effective
 from edgeflow_agent.store.state import Alive, OfferRecord, State
@@ -92,10 +91,9 @@ def check_port(http: Http) -> None:
 class Agent:
     """The whole agent, but for what its children do."""
 
-    def __init__(self, settings: Settings, settings_path: Path | None, head_start: HeadStart) -> None:
+    def __init__(self, settings: Settings, settings_path: Path | None, early: Spawned | None) -> None:
         """Open the store; raises AlreadyRunning, PortTaken, StateError, JournalError or OSError."""
         self._settings = settings
-        self._head_start = head_start
         self._settings_path = str(settings_path or "")
         self._store = Path(settings.data)
         self._store.mkdir(parents=True, exist_ok=True)
@@ -112,7 +110,7 @@ class Agent:
         self._brokers: dict[str, messages.BrokerStatus] = {}
         self._loop = Reactor()
         self._systemd = Systemd()
-        self._compose(settings_path)
+        self._compose(settings_path, early)
         self._time = Timekeeper(self._state, self._tell)
         self._notified_at, self._alive_at = 0, -ALIVE_NS  # the first turn says that it is alive
         self._stopping = False
@@ -138,8 +136,9 @@ class Agent:
     def _relieve(self) -> bool:
         return self._storage.relieve()
 
-    def _compose(self, settings_path: Path | None) -> None:
-        self._supervisor = Supervisor(self._loop, self._board, self._settings.hang, self._head_start)
+    def _compose(self, settings_path: Path | None, early: Spawned | None) -> None:
+        self._zygote = self._child("zygote", None, self._begin_zygote, lambda _: None)
+        self._supervisor = Supervisor(self._loop, self._settings.hang, self._zygote, early)
         self._io = self._child("io", messages.FromIo, self._begin_io, self._heard_io)
         self._link = self._child("link", messages.FromLink, self._begin_link, self._heard_link)
         shared = Shared(self._board_fd, self._commits, self._logs)
@@ -169,6 +168,7 @@ class Agent:
             self._tell("state.damaged", "error", data)
         self._offers.clean()
         self._tell_start()
+        self._supervisor.add(self._zygote)
         self._supervisor.add(self._io)
         self._loop.after(LINK_S if self._offers.deployments else 0.0, self._start_link)
         for name in self._offers.deployments:
@@ -183,7 +183,6 @@ class Agent:
         """Start `link`, which is the heaviest to load: what decides comes first."""
         if not self._stopping:
             self._supervisor.add(self._link)
-        self._head_start.close()
 
     def _turn(self) -> None:
         self._slot.beat()
@@ -251,7 +250,7 @@ class Agent:
     def _shut_down(self) -> None:
         """Inputs first, so that workers drain all that came in; `link` last, so that it can still upload."""
         self._systemd.notify("STOPPING=1")
-        self._stop([self._io])
+        self._stop([self._zygote, self._io])
         self._stop([p.child for p in self._pipelines.by_name.values() if p.child is not None])
         self._tell("agent.stopped", "info", {})
         self._flush()
@@ -263,18 +262,21 @@ class Agent:
     def _stop(self, children: list[Child]) -> None:
         for child in children:
             self._supervisor.remove(child) if child in self._supervisor.children else None
-        waited = [child for child in children if child.process is not None]
+        waited = [child for child in children if child.alive]
 
         def turn() -> None:
             self._slot.beat()
             self._supervisor.turn()
-            if all(child.process is None for child in waited):
+            if not any(child.alive for child in waited):
                 self._loop.stop()
 
         if waited:
             self._loop.run(turn, 0.05)
 
     # children
+
+    def _begin_zygote(self) -> None:
+        self._zygote.send(messages.StartZygote(self._zygote.row.slot), (self._board_fd,))
 
     def _begin_io(self) -> None:
         self._brokers.clear()
@@ -457,22 +459,14 @@ def _brief(status: messages.PipelineStatus, longest: int) -> messages.PipelineSt
     )
 
 
-def _allow_descriptors() -> None:
-    """Allow as many descriptors as there may be: a pipeline takes a dozen, and the usual limit is 1024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 def main(
-    settings: Settings, settings_path: Path | None, started: Callable[[], None], head_start: HeadStart
+    settings: Settings, settings_path: Path | None, started: Callable[[], None], early: Spawned | None = None
 ) -> None:
     """Run the agent until SIGTERM; `started` is called once it has its store and its port.
 
-    `head_start` has processes that may have begun to load. Raises AlreadyRunning, PortTaken, StateError,
-    JournalError or OSError.
+    `early` is a zygote that has begun to load. Raises AlreadyRunning, PortTaken, StateError, JournalError or
+    OSError.
     """
-    _allow_descriptors()
-    agent = Agent(settings, settings_path, head_start)
+    agent = Agent(settings, settings_path, early)
     started()
     agent.run()

@@ -13,17 +13,19 @@ import socket
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
+from setproctitle import setproctitle
 
 from edgeflow_agent import config
 from edgeflow_agent.core import footprint, logs, messages, shm
 from edgeflow_agent.core.board import Board
 from edgeflow_agent.core.broker import Broker
-from edgeflow_agent.core.channel import Channel, Closed, inherited
+from edgeflow_agent.core.channel import Channel, Closed
 from edgeflow_agent.core.clock import boottime_ns
 from edgeflow_agent.core.reactor import Reactor
+from edgeflow_agent.core.spawn import inherited
 from edgeflow_agent.deploy.bundle import Bundle
 from edgeflow_agent.flow.served import Effects, House, Served, ServedInput, writer
 from edgeflow_agent.inputs.base import inputs
@@ -235,6 +237,7 @@ class Io:
 def main() -> int:
     """Run the process that `agentd` started; returns its exit code."""
     channel = Channel(inherited(), messages.ToIo)
+    setproctitle("edgeflow io")
     message, fds = channel.wait()
     if not isinstance(message, messages.StartIo):
         return 2
@@ -243,8 +246,13 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__":
+def live() -> NoReturn:
+    """Be that process, to its end."""
     logs.begin()
     code = main()
     logging.shutdown()
     os._exit(code)  # a thread may still be trying to connect
+
+
+if __name__ == "__main__":
+    live()

@@ -15,12 +15,14 @@ import socket
 from pathlib import Path
 
 import msgspec
+from setproctitle import setproctitle
 
 from edgeflow_agent import config
 from edgeflow_agent.core import clock, footprint, logs, messages, shm
 from edgeflow_agent.core.bell import Bell
 from edgeflow_agent.core.board import Board
-from edgeflow_agent.core.channel import Channel, Closed, inherited
+from edgeflow_agent.core.channel import Channel, Closed
+from edgeflow_agent.core.spawn import inherited
 from edgeflow_agent.deploy.fetch import Fetcher
 from edgeflow_agent.store.readers import Journals
 from edgeflow_agent.store.recording import Recordings
@@ -273,6 +275,7 @@ class Link:
 def main() -> int:
     """Run the link that `agentd` started; returns its exit code."""
     control = Channel(inherited(), messages.ToLink)
+    setproctitle("edgeflow link")
     message, fds = control.wait()
     if not isinstance(message, messages.StartLink):
         return 2

@@ -9,18 +9,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
+from setproctitle import setproctitle
 
 from edgeflow_agent.core import clock, errors, footprint, logs, messages, prints, shm
 from edgeflow_agent.core.batch import Batch
 from edgeflow_agent.core.board import Board, Histogram, labelled
-from edgeflow_agent.core.channel import Channel, Closed, inherited
+from edgeflow_agent.core.channel import Channel, Closed
 from edgeflow_agent.core.notice import notice
 from edgeflow_agent.core.ring import KEY_MASK, Gap, RingReader
 from edgeflow_agent.core.snapshot import Snapshots
+from edgeflow_agent.core.spawn import inherited
 from edgeflow_agent.deploy.bundle import Bundle
 from edgeflow_agent.flow.effects import EffectSender
 from edgeflow_agent.flow.queue import COMMIT_BYTES, Queue, copied
@@ -460,6 +462,7 @@ def main() -> int:
     message, fds = channel.wait()
     if not isinstance(message, messages.StartWorker):
         return 2
+    setproctitle(f"edgeflow worker {message.pipeline}")
     logs.keep(message.logs, "worker", Board(fds[0]).slot(message.slot), message.pipeline)
     prints.take()
     try:
@@ -479,9 +482,14 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__":
+def live() -> NoReturn:
+    """Be that process, to its end."""
     logs.begin()
     code = main()
     prints.end()
     logging.shutdown()
     os._exit(code)  # model runtimes can crash at teardown; everything that matters is written
+
+
+if __name__ == "__main__":
+    live()

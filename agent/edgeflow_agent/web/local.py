@@ -18,7 +18,7 @@ from edgeflow_agent.web.rates import Rates
 from edgeflow_agent.web.room import Room
 from edgeflow_agent.web.taps import Taps
 
-AGENTD_SLOT, IO_SLOT, LINK_SLOT = 0, 1, 2
+AGENTD_SLOT, IO_SLOT, LINK_SLOT, ZYGOTE_SLOT = 0, 1, 2, 3
 
 
 class Relay(Protocol):

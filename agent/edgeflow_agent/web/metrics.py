@@ -17,12 +17,12 @@ from edgeflow_agent.core.counters import BUCKET, Sample
 from edgeflow_agent.core.logfile import pieces
 from edgeflow_agent.core.version import version
 from edgeflow_agent.store.readers import Unreadable
-from edgeflow_agent.web.local import AGENTD_SLOT, IO_SLOT, LINK_SLOT, Local
+from edgeflow_agent.web.local import AGENTD_SLOT, IO_SLOT, LINK_SLOT, ZYGOTE_SLOT, Local
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "edgeflow_"
 _SUM = "_sum"
-_PROCESSES = {"agentd": AGENTD_SLOT, "io": IO_SLOT, "link": LINK_SLOT}
+_PROCESSES = {"agentd": AGENTD_SLOT, "io": IO_SLOT, "link": LINK_SLOT, "zygote": ZYGOTE_SLOT}
 _HELP = {
     "build_info": "Version of the agent.",
     "clock_synchronised": "1 while the wall clock is known to be right: by the kernel, or the relay.",

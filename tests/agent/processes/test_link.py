@@ -152,10 +152,10 @@ def test_metrics_of_all_processes_and_workers_are_one_exposition(link: AgentdSta
     link.board.slot(1).counter(
         labelled("input_rejected_total", pipeline="one", input="a", reason="json")
     ).add(7)
-    worker = link.board.slot(3)
+    worker = link.board.slot(4)
     worker.counter(labelled("rows_total", input="a")).add(11)
     Histogram(worker, "decision").record(1_500_000)
-    link.tell(pipeline("one", slot=3, restarts=2))
+    link.tell(pipeline("one", slot=4, restarts=2))
 
     def found() -> dict[str, dict[str, float]]:
         answer = link.http.get("/metrics")

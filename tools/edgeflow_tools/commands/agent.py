@@ -12,7 +12,7 @@ from edgeflow_tools.terminal import Failure, Unwell, emit, json_option, note, pr
 
 if TYPE_CHECKING:
     from edgeflow_agent.config import Settings
-    from edgeflow_agent.core.spawn import HeadStart
+    from edgeflow_agent.core.spawn import Spawned
 
 
 @click.command(epilog="Example: edgeflow agent --config /etc/edgeflow/device.yaml")
@@ -27,27 +27,14 @@ def command(config: Path | None, as_json: bool) -> None:
 
     Pipelines come from the folder pipelines.d beside the settings, from `edgeflow deploy`, or from a relay.
     """
-    from edgeflow_agent.core import logs
-    from edgeflow_agent.core.spawn import HeadStart
+    from edgeflow_agent.core import spawn
 
-    logs.begin()
-    head_start = HeadStart()
-    try:
-        head_start.start("edgeflow_agent.processes.io")
-        settings = _settings(config)
-        head_start.start("edgeflow_agent.processes.worker", _workers(Path(settings.data)))
-        _run(settings, config, head_start, as_json=as_json)
-    finally:
-        head_start.close()
+    spawn.allow_descriptors()
+    with spawn.head_start(spawn.ZYGOTE) as early:  # it loads while this process does
+        from edgeflow_agent.core import logs
 
-
-def _workers(store: Path) -> int:
-    """Return how many workers will be wanted at once, as far as the store tells by a glance."""
-    try:
-        journals = [entry.name for entry in (store / "journals").iterdir()]
-    except OSError:
-        return 0
-    return min(len([name for name in journals if not name.startswith("_")]), os.cpu_count() or 1)
+        logs.begin()
+        _run(_settings(config), config, early, as_json=as_json)
 
 
 def _settings(config: Path | None) -> Settings:
@@ -78,14 +65,14 @@ def _say(settings: Settings, config: Path | None, *, as_json: bool) -> None:
     note(f"the device {settings.device} is ready: {words}")
 
 
-def _run(settings: Settings, config: Path | None, head_start: HeadStart, *, as_json: bool) -> None:
+def _run(settings: Settings, config: Path | None, early: Spawned, *, as_json: bool) -> None:
     from edgeflow_agent.processes import agentd
     from edgeflow_agent.store.journal import JournalError
     from edgeflow_agent.store.state import StateError
 
     try:
         path = config.absolute() if config else None
-        agentd.main(settings, path, lambda: _say(settings, path, as_json=as_json), head_start)
+        agentd.main(settings, path, lambda: _say(settings, path, as_json=as_json), early)
     except agentd.AlreadyRunning as error:
         raise Unwell(str(error)) from None
     except agentd.PortTaken as error:

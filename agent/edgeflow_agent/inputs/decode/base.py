@@ -8,13 +8,13 @@ are ignored, because sensors send more than one pipeline uses; a declared field 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeflow_agent.core.batch import Int64s, Values
+from edgeflow_proto.installed import points
 from edgeflow_proto.pipeline.kinds.base import DecoderKind, Intake
 
 GROUP = "edgeflow.decoders"
@@ -74,10 +74,11 @@ DecoderFactory = Callable[[Any, Intake], Decoder]  # options, intake; raises Val
 
 def decoder(name: str) -> DecoderFactory:
     """Return the installed decoder of that name; raises LookupError."""
-    for point in entry_points(group=GROUP, name=name):
-        factory: DecoderFactory = point.load()
-        return factory
-    raise LookupError(f"no decoder '{name}' is installed")
+    point = points(GROUP).get(name)
+    if point is None:
+        raise LookupError(f"no decoder '{name}' is installed")
+    factory: DecoderFactory = point.load()
+    return factory
 
 
 def decoder_of(options: DecoderKind, intake: Intake) -> Decoder:

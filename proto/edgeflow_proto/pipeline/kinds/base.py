@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
 from edgeflow_proto.bundle import Signature
+from edgeflow_proto.installed import points
 from edgeflow_proto.pipeline.flow import DTYPES, MAX_COLUMNS, Flow
 from edgeflow_proto.pipeline.problem import Mistake, near_miss, shown
 from edgeflow_proto.pipeline.units import Duration, Extent, Frequency
@@ -206,7 +206,7 @@ class OutputKind(Kind, frozen=True, kw_only=True):
 @cache
 def kinds(role: Role) -> dict[str, type[Kind]]:
     """Return every installed kind of a role, by name."""
-    return {point.name: point.load() for point in entry_points(group=GROUPS[role])}
+    return {name: point.load() for name, point in points(GROUPS[role]).items()}
 
 
 def need_columns(flow: Flow, names: tuple[str, ...], option: str) -> None:
