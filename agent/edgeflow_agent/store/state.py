@@ -6,7 +6,6 @@ One small LMDB environment, written by `agentd` alone, each change synced before
 from __future__ import annotations
 
 import logging
-import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import lmdb
 import msgspec
 
+from edgeflow_agent.store import generations
 from edgeflow_agent.store.environment import DAMAGE, DATA, opened
 from edgeflow_proto.timeline import Boot, Timeline
 
@@ -22,7 +22,6 @@ log = logging.getLogger("edgeflow.agentd")
 FORMAT = 1
 _SIZE = 16 << 20
 MAX_BOOTS = 1000
-_GENERATIONS = 1 << 22  # half of those there can be: a row's number has 63 bits, 40 of them its place
 T = TypeVar("T")
 _DAMAGE = (*DAMAGE, msgspec.MsgspecError, ValueError)
 
@@ -60,7 +59,7 @@ class State:
     """The environment. Every method is one transaction; raises lmdb.Error when the disk refuses.
 
     What was refused is tried once more in the environment opened again, and `relieve` is asked for room
-    before. One that cannot be read is set aside and a new one begun; `damaged` says why.
+    before. One that cannot be read is set aside and a new one begun; `damaged` says why, or that it was gone.
     """
 
     def __init__(self, path: Path, relieve: Callable[[], bool] = bool) -> None:
@@ -74,7 +73,7 @@ class State:
         except (lmdb.Error, OSError) as error:
             raise StateError(f"{path}: {error}") from error
         if known is None:
-            self._put(b"format", b"%d" % FORMAT)
+            self._begin(path.parent)
         elif int(known) != FORMAT:
             raise StateError(
                 f"{path}: store format {int(known)} is not known to this version, which has {FORMAT}"
@@ -106,15 +105,22 @@ class State:
         return None if found is None else bytes(found)
 
     def _begin_anew(self, path: Path, error: Exception) -> bytes | None:
-        """Set a damaged environment aside; generations begin where hardly any was: no number repeats."""
+        """Set a damaged environment aside and begin a new one."""
         log.error("%s is damaged and set aside: %s", path, error)
         aside = path.with_name(path.name + ".damaged")
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
         self.damaged = str(error)
-        known = self._open(path)
-        self._put(b"generation", b"%d" % secrets.randbelow(_GENERATIONS))
-        return known
+        return self._open(path)
+
+    def _begin(self, store: Path) -> None:
+        """Write what a new one begins with: generations begin behind those of events and rows there are."""
+        generation = generations.behind(store)
+        if generation and not self.damaged:
+            self.damaged = "it is gone, and what it knew of is not"
+            log.error("%s: %s", self._path, self.damaged)
+        self._put(b"generation", b"%d" % generation)
+        self._put(b"format", b"%d" % FORMAT)
 
     def _get(self, key: bytes) -> bytes | None:
         found = self._do(lambda txn: txn.get(key, db=self._meta))

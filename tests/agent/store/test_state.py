@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,16 @@ from pathlib import Path
 import lmdb
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from edgeflow_agent.store import generations
+from edgeflow_agent.store.journal import Journal
+from edgeflow_agent.store.recording import Recording
 from edgeflow_agent.store.state import Alive, Deployment, OfferRecord, State, StateError, device_of, timeline
+from edgeflow_proto.event import ROW_BITS
 from edgeflow_proto.timeline import Boot, Sync
+from tests.agent.store.test_recording import rows
+from tests.agent.web.harness import block
 
 
 def test_generations_never_repeat_over_restarts(tmp_path: Path) -> None:
@@ -88,6 +97,49 @@ def test_others_read_what_is_known_of_the_clock_while_the_agent_writes_it(tmp_pa
     assert not (tmp_path / "nowhere").exists()
 
 
+def write_rows(store: Path, pipeline: str, *, decided: int, recorded: int) -> None:
+    """Write an event, and a recorded row, of rows from rings of these generations."""
+    journal = Journal(store / "journals" / pipeline, 1 << 20)
+    number = decided << ROW_BITS | 5
+    journal.commit([replace(block(), inputs=("a",), spans=struct.pack("<qq", number - 5, number)), block()])
+    journal.close()
+    recording = Recording(store / "recordings" / pipeline, 1 << 20)
+    recording.write([rows(recorded << ROW_BITS, 3)])
+    recording.close()
+
+
+@pytest.mark.parametrize("loss", ["emptied", "removed"])
+@pytest.mark.parametrize(("decided", "recorded"), [(70, 90), (90, 70)])
+def test_where_the_state_is_lost_no_row_number_comes_again(
+    tmp_path: Path, loss: str, decided: int, recorded: int
+) -> None:
+    State(tmp_path / "state").close()
+    write_rows(tmp_path, "one", decided=decided, recorded=recorded)
+    write_rows(tmp_path, "two", decided=7, recorded=8)
+    path = tmp_path / "state" / "data.mdb"
+    os.truncate(path, 0) if loss == "emptied" else shutil.rmtree(path.parent)
+    again = State(tmp_path / "state")
+    assert again.damaged == "it is gone, and what it knew of is not"
+    following = again.next_generation()
+    assert following == 90 + generations.MARGIN + 1
+    again.close()
+    once_more = State(tmp_path / "state")
+    assert once_more.damaged == ""
+    assert once_more.next_generation() == following + 1
+    once_more.close()
+
+
+def test_a_store_in_which_nothing_was_decided_is_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "journals" / "odd").mkdir(parents=True)
+    (tmp_path / "journals" / ".DS_Store").touch()
+    journal = Journal(tmp_path / "journals" / "_agent", 1 << 20)
+    journal.commit([block()])
+    journal.close()
+    state = State(tmp_path / "state")
+    assert (state.damaged, state.next_generation()) == ("", 1)
+    state.close()
+
+
 @pytest.mark.parametrize("harm", ["overwritten", "cut off", "garbled", "zeroed"])
 def test_a_damaged_state_is_set_aside_and_numbers_go_on_elsewhere(tmp_path: Path, harm: str) -> None:
     state = State(tmp_path / "state")
@@ -95,6 +147,7 @@ def test_a_damaged_state_is_set_aside_and_numbers_go_on_elsewhere(tmp_path: Path
         state.deploy(f"p{name}", Deployment({"http": OfferRecord("d" * 64)}))
     assert state.next_generation() == 1
     state.close()
+    write_rows(tmp_path, "one", decided=1, recorded=1)
     path = tmp_path / "state" / "data.mdb"
     content = bytearray(path.read_bytes())
     if harm == "overwritten":
@@ -107,7 +160,7 @@ def test_a_damaged_state_is_set_aside_and_numbers_go_on_elsewhere(tmp_path: Path
     again = State(tmp_path / "state")
     assert again.damaged
     assert again.deployments() == {}
-    assert 1 < again.next_generation() < 1 << 23
+    assert again.next_generation() == 1 + generations.MARGIN + 1
     again.close()
     assert (tmp_path / "state.damaged" / "data.mdb").exists()
     assert State(tmp_path / "state").damaged == ""
