@@ -258,3 +258,33 @@ def test_two_inputs_of_which_each_has_its_own_ring_say_again_what_they_said(
     assert (found["rows"], found["restarts"], found["holes"]) == (sent, 0, 0)
     assert outputs["pair"]["same"] >= 50
     assert outputs["raised"]["same"] >= 1
+
+
+def test_rows_that_went_through_other_parameters_are_not_held_against_those_of_today(
+    mosquitto: Path, tmp_path: Path
+) -> None:
+    broker = Mosquitto(mosquitto, tmp_path / "broker").start()
+    device = Device(tmp_path, broker=broker.port, params={"press": {"limit": 1.6}}).start()
+    device.deploy("press", PIPELINE.replace("RECORD", "all"))
+    try:
+        sent = [report(device, broker, tmp_path / "before.npy")]
+        settings = json.loads(device.config.read_text())
+        settings["params"]["press"]["limit"] = 1.9
+        device.config.write_text(json.dumps(settings))
+        device.start()
+        sent.append(report(device, broker, tmp_path / "after.npy"))
+    finally:
+        broker.stop()
+    code, found = replayed(device.store)
+    assert (code, found["journal"]["differences"]) == (0, [])
+    assert (found["other_rows"], found["rows"]) == (sent[0], sent[1])
+
+
+def report(device: Device, broker: Mosquitto, sensed: Path) -> int:
+    """Have all that a sensor reports recorded, then stop the device; return how many rows that were."""
+    eventually(lambda: device.pipeline("press")["state"] == "running", "it runs")
+    before = device.metric("edgeflow_recorded_rows_total")
+    sent = sensor.report(sensor.start(broker.port, "plant/accel", sensed, seconds=4))
+    eventually(lambda: device.metric("edgeflow_recorded_rows_total") - before >= sent, "all is recorded")
+    device.stop()
+    return sent

@@ -167,3 +167,15 @@ def test_of_very_many_differences_the_first_are_kept_and_all_are_counted(monkeyp
     outcome = against(blocks(), louder)
     assert (len(outcome.differences), outcome.untold) == (5, len(events) - 5)
     assert outcome.to_json()["untold"] == len(events) - 5
+
+
+def test_what_was_run_with_other_parameters_is_another_versions() -> None:
+    found = [*blocks(), *blocks(ring=2)]
+    events = told(found)
+    replay = Replay([player(TEXT)], "d", otherwise={1})
+    held = Journal(replay, Journalled(events, "d", {1}), Tolerance())
+    for made in replay.events(found):
+        held.again(made[0])
+    assert (replay.other, replay.rows) == (40, 40)
+    assert len(events) == 79  # the end of the first ring's last alarm came with the second ring's rows
+    assert kinds(held.against()) == {"same": 39, "open": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -195,7 +195,8 @@ def _rerun(held: Held, name: str, candidate: Engine | None, asked: dict[str, Any
     try:
         folder = held.bundle(name)
         digest = decode_manifest((folder / MANIFEST_FILE).read_bytes()).digest
-        rerun.recorded_by(_engine(folder, digest, _params(held, name, digest)), digest)
+        params, otherwise = _params(held, name, digest)
+        rerun.recorded_by(_engine(folder, digest, params), digest, otherwise)
     except Gone as error:
         if candidate is None:
             raise
@@ -236,12 +237,17 @@ def _engine(folder: Path, digest: str, params: dict[str, Any]) -> Engine:
         raise Failure(f"what recorded it cannot be run here: {error}") from None
 
 
-def _params(held: Held, name: str, digest: str) -> dict[str, Any]:
-    """Return the values that the device gave the parameters, as its journal tells."""
+def _params(held: Held, name: str, digest: str) -> tuple[dict[str, Any], Set[int]]:
+    """Return the values that the device gave the parameters last, and the rings that had others.
+
+    As its journal tells; rings are told by their generations.
+    """
     from edgeflow_proto.setup import TYPE, setup_from
 
-    told = [event for event in held.events(name, TYPE) if _of(event, digest)]
-    return setup_from(told[-1]["data"]).params if told else {}
+    told = [setup_from(event["data"]) for event in held.events(name, TYPE) if _of(event, digest)]
+    params = told[-1].params if told else {}
+    others = [setup.generations.values() for setup in told if setup.params != params]
+    return params, {generation for found in others for generation in found}
 
 
 def _of(event: dict[str, Any], digest: str) -> bool:

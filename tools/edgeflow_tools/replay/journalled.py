@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from edgeflow_proto.event import ROW_BITS, identity
@@ -20,10 +20,13 @@ class Journalled:
     begins otherwise has lost its oldest events, and one that was begun later than the rows never had them.
     """
 
-    def __init__(self, events: Iterable[_Json], digest: str) -> None:
-        """`events` are all there are, in their order, in CloudEvents form."""
+    def __init__(self, events: Iterable[_Json], digest: str, otherwise: Set[int] = frozenset()) -> None:
+        """`events` are all there are, in their order, in CloudEvents form.
+
+        Those of rows from rings of the generations `otherwise` were made with other parameters.
+        """
         self._events = iter(events)
-        self._digest = digest
+        self._digest, self._otherwise = digest, otherwise
         self._following: tuple[str, int] | None = None  # journal and number of the event to come
         self._generations: dict[str, int] = {}  # of the rings when the journal was begun
         self._head: _Json | None = None
@@ -66,10 +69,13 @@ class Journalled:
     def _next(self) -> _Json | None:
         for event in self._events:
             self._follow(event)
-            mine = event.get("pipelinedigest", self._digest) == self._digest
-            if mine and event.get("inputspan") and not event["type"].startswith("edgeflow."):
+            if event.get("inputspan") and not event["type"].startswith("edgeflow.") and self._mine(event):
                 return event
         return None
+
+    def _mine(self, event: _Json) -> bool:
+        generations = {last >> ROW_BITS for _, last in rows_of(event["inputspan"]).values()}
+        return event.get("pipelinedigest", self._digest) == self._digest and not generations & self._otherwise
 
     def _follow(self, event: _Json) -> None:
         """Note where numbers are missing before an event."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Protocol
@@ -177,17 +177,19 @@ class Replay:
         digest: str | None,
         since_ns: int | None = None,
         others: Others | None = None,
+        otherwise: Set[int] = frozenset(),
     ) -> None:
         """`digest` names the pipeline whose rows are run, without it all are; the `others` get what is left.
 
-        Rows before `since_ns` only lead up.
+        Rows before `since_ns` only lead up. From rings of the generations `otherwise` it ran rows with other
+        parameters, as another version.
         """
         self.players = players
         self._others = others
         for player in players if others is not None else ():
             player.begin()
         self.since = since_ns
-        self._digest = digest
+        self._digest, self._otherwise = digest, otherwise
         self._course = Course()
         self._generations: dict[str, int] = {}  # of the rings, by input: each has its own
         self._seen: set[str] = set()  # inputs that rows have come of, since the agent was started
@@ -203,6 +205,7 @@ class Replay:
         self._written = ("", 0)  # boot, and when that was
         self._commits = 0
         self._left = False  # the newest rows were left to the others
+        self._kept = False  # they were the pipeline's own, and what its steps remembered of them stayed
         self.other = 0  # rows that another pipeline of the name ran
         self.holes = self.restarts = 0
         self.rows = self.leading = 0  # that were run; those of them that led up
@@ -231,13 +234,16 @@ class Replay:
             self._others.end()
             for player in self.players:
                 player.begin()
-        self._left = False
+        if self._kept:
+            self._miss(None)
+        self._left = self._kept = False
         self._pass(*commit_of(commit[0]))
         return self._commit(commit)
 
     def _leave(self, commit: Sequence[Rows]) -> list[list[Event]] | None:
         """Leave rows that another version ran to the others; return what is due before."""
         self.other += sum(rows.count for rows in commit)
+        self._kept = commit[0].digest == self._digest
         if self._others is None:
             return None
         made = self.passed() if self.rows and not self._left else None
@@ -259,7 +265,7 @@ class Replay:
 
     def _mine(self, rows: Rows) -> bool:
         """Say whether rows, and so all that were written with them, are to be run."""
-        return self._digest in (None, rows.digest)
+        return self._digest in (None, rows.digest) and rows.generation not in self._otherwise
 
     def _commit(self, commit: Sequence[Rows]) -> list[list[Event]]:
         for player in self.players:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +41,19 @@ class Rerun:
         self._since, self._until = since, until
         self._players: dict[str, Player] = {}
         self._digest = ""
+        self._otherwise: Set[int] = frozenset()
         self._found: dict[str, replayed.Against] = {}
         self._interrupt = Interrupt()
         self._seconds, self._damaged = 0.0, 0
 
-    def recorded_by(self, own: Engine, digest: str) -> None:
-        """Run the pipeline that recorded it, set to work; `digest` names it."""
-        self._players["own"], self._digest = Player(own, own=True), digest
+    def recorded_by(self, own: Engine, digest: str, otherwise: Set[int] = frozenset()) -> None:
+        """Run the pipeline that recorded it, set to work; `digest` names it.
+
+        Rows from rings of the generations `otherwise` it ran with other parameters: those count as another
+        version's.
+        """
+        self._players["own"] = Player(own, own=True)
+        self._digest, self._otherwise = digest, otherwise
 
     def beside(self, candidate: Engine) -> None:
         """Run a candidate, beside that pipeline over its rows, and alone over those of other versions."""
@@ -62,7 +68,7 @@ class Rerun:
         candidate = self._players.get("candidate")
         self._alone = None if candidate is None else Alone(candidate, self._since, self._tell_alone)
         both = [*self._players.values()] if self._digest else []
-        self._replay = Replay(both, self._digest, self._since, self._alone)
+        self._replay = Replay(both, self._digest, self._since, self._alone, self._otherwise)
         journal = self._journal(tolerance)
         beside = replayed.Candidate(self._replay, tolerance, near) if len(both) > 1 else None
         start = time.perf_counter()
@@ -148,7 +154,7 @@ class Rerun:
         return {}
 
     def _journal(self, tolerance: Tolerance) -> replayed.Journal:
-        told = Journalled(self._held.events(self._name), self._digest)
+        told = Journalled(self._held.events(self._name), self._digest, self._otherwise)
         return replayed.Journal(self._replay, told, tolerance, _dropped(self._held, self._name))
 
     @property
@@ -192,7 +198,8 @@ class Rerun:
         if self._alone:
             yield str(self._alone)
         elif self._replay.other:
-            yield f"left out: {counted(self._replay.other, 'row', 'rows')} that another version of it ran"
+            rows = counted(self._replay.other, "row", "rows")
+            yield f"left out: {rows} that another version of it ran, or it with other parameters"
         for whose, player in self._players.items():
             yield from report.failed(WHOSE[whose], player.engine)
 
