@@ -200,11 +200,14 @@ def test_right_after_a_new_version_came_a_candidate_runs_over_the_rows_of_the_ol
         candidate = tmp_path / "candidate.yaml"
         candidate.write_text(text)
         code, found = replayed(device.url, "--pipeline", candidate)
+        assert device.request("DELETE", "/api/v1/pipelines/press")[0] == 204
+        eventually(lambda: device.request("GET", "/api/v1/pipelines/press")[0] == 404, "it is removed")
+        again = replayed(device.url, "--of", "press", "--pipeline", candidate)
     finally:
         device.close()
         broker.stop()
-    assert (code, found["rows"], found["journal"]) == (0, 0, None)
-    assert found["alone"]["rows"] == sent
+    assert (code, again[0], found["rows"], found["journal"]) == (0, 0, 0, None)
+    assert found["alone"]["rows"] == again[1]["alone"]["rows"] == sent
     assert found["alone"]["outputs"]["score"] > 100
 
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import edgeflow_tools
+from edgeflow_agent.core.logfile import MIN_BYTES, LogFile
 from edgeflow_agent.store.journal import Journal
 from edgeflow_tools.cli import edgeflow
 from tests.support.traced import decided
@@ -89,3 +90,57 @@ def test_what_may_not_be_read_is_told_as_that(held: Path) -> None:
 def test_what_is_not_there_is_told_as_that(held: Path) -> None:
     result = CliRunner().invoke(edgeflow, ["trace", "abc-1", "--store", str(held)])
     assert (result.exit_code, "no such event" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize("shut", ["journals/press", "bundles"])
+def test_a_replay_without_what_may_not_be_read_is_none(held: Path, shut: str) -> None:
+    assert [result.exit_code for result in asked(held)] == [0, 0]
+    with powerless(held), closed(held / shut):
+        replay = CliRunner().invoke(edgeflow, ["replay", str(held)])
+    assert (replay.exit_code, f"{held / shut}: Permission denied" in replay.output) == (2, True), (
+        replay.output
+    )
+
+
+@pytest.mark.parametrize("shut", ["logs", "logs/io.1.jsonl"])
+def test_logs_that_may_not_be_read_are_not_told_as_none(held: Path, shut: str) -> None:
+    logfile = LogFile(held / "logs", "io", MIN_BYTES)
+    logfile.append(b"no line of ours\n")
+    command = ["logs", "--store", str(held)]
+    assert CliRunner().invoke(edgeflow, command).exit_code == 0
+    with powerless(held), closed(held / shut):
+        result = CliRunner().invoke(edgeflow, command)
+    assert (result.exit_code, f"{held / shut}: Permission denied" in result.output) == (2, True), (
+        result.output
+    )
+
+
+def test_what_else_lies_among_recordings_is_no_pipeline(held: Path) -> None:
+    (held / "recordings" / ".DS_Store").touch()
+    (held / "recordings" / "lost+found").mkdir()
+    result = CliRunner().invoke(edgeflow, ["replay", str(held)])
+    assert (result.exit_code, "50 rows run again" in result.output) == (0, True), result.output
+
+
+@contextmanager
+def closed(path: Path) -> Iterator[None]:
+    """Let nobody read it; for who owns it."""
+    mode = path.stat().st_mode
+    with owner():
+        path.chmod(0)
+    yield
+    with owner():
+        path.chmod(mode)
+
+
+@contextmanager
+def owner() -> Iterator[None]:
+    """Be who started the tests for a moment."""
+    own, group = os.geteuid(), os.getegid()
+    os.seteuid(os.getuid())
+    os.setegid(os.getgid())
+    try:
+        yield
+    finally:
+        os.setegid(group)
+        os.seteuid(own)

@@ -11,6 +11,7 @@ from edgeflow_proto.bundle import MANIFEST_FILE, decode_manifest, sha256
 from edgeflow_proto.event import wall_time
 from edgeflow_proto.rows import CONTENT_TYPE, Rows, sequence
 from edgeflow_tools.client import Server, quoted
+from edgeflow_tools.stored import GONE, Gone
 from edgeflow_tools.terminal import Failure
 
 _PIPELINES = "/api/v1/pipelines/"
@@ -25,8 +26,8 @@ class Reached:
 
     def recorded(self) -> list[str]:
         """Return the pipelines of which something is recorded."""
-        found = self._server.get("/api/v1/pipelines")["pipelines"]
-        return [each["name"] for each in found if each.get("recorded")]
+        found: list[str] = self._server.get("/api/v1/recordings")["recordings"]
+        return found
 
     def blocks(self, name: str, since_ns: float, until_ns: float) -> Iterator[Rows]:
         """Yield what is recorded of a pipeline, from where it is known what its steps remembered."""
@@ -52,6 +53,9 @@ class Reached:
 
     def bundle(self, name: str) -> Path:
         """Fetch the bundle that runs; return its folder. Its files are those that the manifest names."""
+        running = [each["name"] for each in self._server.get("/api/v1/pipelines")["pipelines"]]
+        if name not in running:
+            raise Gone(f"{self._server.url}: the bundle that recorded '{name}' is not there: {GONE}")
         try:
             manifest = decode_manifest(self._file(name, MANIFEST_FILE))
         except ValueError as error:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.store.readers import Journals
 from edgeflow_agent.store.recording import Recordings
@@ -15,9 +14,11 @@ from edgeflow_agent.web import feed, traces
 from edgeflow_proto.bundle import MANIFEST_FILE
 from edgeflow_proto.rows import Rows
 from edgeflow_proto.trace import Trace
+from edgeflow_tools.readable import refused
 from edgeflow_tools.terminal import Failure
 
 UNKNOWN = "unknown"  # stands for the name of a device that does not tell it
+GONE = "it was removed, or another version took its place; --pipeline runs a candidate over them"
 
 
 class Gone(Failure):
@@ -61,9 +62,8 @@ class Stored:
 
     def recorded(self) -> list[str]:
         """Return the pipelines of which something is recorded."""
-        folder = self._store / "recordings"
         try:
-            return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+            return self._recordings.names()
         except OSError:
             raise self._failure("recordings", "nothing is recorded") from None
 
@@ -84,6 +84,8 @@ class Stored:
 
     def events(self, name: str, kind: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the events of a pipeline, or those of one type, in CloudEvents form."""
+        if self._journals.get(name) is None and (why := refused(self._store / "journals" / name)):
+            raise Failure(why)
         positions: feed.Positions = {}
         more = True
         while more:
@@ -97,11 +99,11 @@ class Stored:
         folder = self._store / "bundles" / digest
         if not digest:
             raise self._failure("recordings", f"nothing is recorded of a pipeline '{name}'")
+        if why := refused(self._store / "bundles"):
+            raise Failure(why)
         if not (folder / MANIFEST_FILE).is_file():
-            raise Gone(
-                f"{self._store}: the bundle {digest} that recorded the newest rows of '{name}' is not there:"
-                " another version took its place; --pipeline runs a candidate over them"
-            )
+            what = f"the bundle {digest} that recorded the newest rows of '{name}'"
+            raise Gone(f"{self._store}: {what} is not there: {GONE}")
         return folder
 
     def _newest(self, name: str) -> Iterator[Rows]:
@@ -111,20 +113,9 @@ class Stored:
 
     def _failure(self, kind: str, what: str) -> Failure:
         """Return the failure that says what is not there, or that it is there and may not be read."""
-        return Failure(_refused(self._store / kind) or f"{self._store}: {what}")
+        return Failure(refused(self._store / kind) or f"{self._store}: {what}")
 
     def close(self) -> None:
         """Close all that was opened."""
         self._journals.close()
         self._recordings.close()
-
-
-def _refused(folder: Path) -> str:
-    """Return why a segment below a folder cannot be read, empty when all of them can be."""
-    try:
-        for place in sorted(folder.iterdir()) if folder.is_dir() else ():
-            for path in segment.names(place) if place.is_dir() else ():
-                path.open("rb").close()
-    except OSError as error:
-        return f"{error.filename}: {error.strerror}"
-    return ""

@@ -22,7 +22,8 @@ MIN_BYTES = 4 << 20  # a share in which a piece takes any line
 MAX_LINE = 8 << 10  # bytes
 MAX_WAITING = 100  # lines
 _UNIT = 4096  # sizes come out as whole pages, so that what a full piece takes on disk is no more
-_NAME = re.compile(r"([A-Za-z0-9_.-]+)\.(\d{1,18})\.jsonl")
+_NAME = re.compile(r"([A-Za-z0-9_.-]+)\.(\d{1,12})\.jsonl")
+_LAST = 9 * 10**11  # of what is counted on from; higher ones are somebody else's
 
 
 class Piece(NamedTuple):
@@ -47,7 +48,7 @@ def _pieces(folder: Path) -> Iterator[Piece]:
         return
     for entry in entries:
         match = _NAME.fullmatch(entry.name)
-        if match is None or not entry.is_file(follow_symlinks=False):
+        if match is None or int(match[2]) > _LAST or not entry.is_file(follow_symlinks=False):
             continue
         with contextlib.suppress(OSError):  # it has just gone
             found = entry.stat(follow_symlinks=False)

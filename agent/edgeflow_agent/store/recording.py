@@ -260,6 +260,11 @@ class Recordings:
         """Yield each segment found damaged, as pipeline and name."""
         yield from ((name, each) for name, known in self._open.items() for each in known.lost)
 
+    def names(self) -> list[str]:
+        """Return the pipelines of which there is a recording, whether they run or not; raises OSError."""
+        folders = [path for path in self._folder.iterdir() if path.is_dir()] if self._folder.is_dir() else []
+        return sorted(path.name for path in folders if segment.names(path))
+
     def refresh(self) -> None:
         """Let go of what was removed."""
         for name, known in list(self._open.items()):

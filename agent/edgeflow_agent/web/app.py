@@ -103,6 +103,7 @@ def make_app(local: Local, staging: Path) -> Starlette:
         Route(one + "/tap/{edge}", Tapped(local).stream),
         Route(one + "/recording", recorded.recording),
         Route(one + "/files/{file:path}", recorded.file),
+        Route("/api/v1/recordings", recorded.names),
         Route("/api/v1/logs", Logs(local).list),
         Route("/api/v1/events", events.list),
         Route("/api/v1/events/{id}", events.one),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.web import traces
@@ -70,6 +70,13 @@ class Recorded:
         if found is None:
             raise HTTPException(404, "nothing is recorded of such a pipeline")
         return self._answer(map(Rows.sent, self._begun(found.following(start, end))), CONTENT_TYPE)
+
+    async def names(self, _: Request) -> Response:
+        """Return the pipelines of which there is a recording, those too that were removed."""
+        try:
+            return JSONResponse({"recordings": self._local.recordings.names()})
+        except OSError as error:
+            raise HTTPException(503, f"the recordings cannot be read: {error}") from None
 
     async def file(self, request: Request) -> Response:
         """Return a file of the bundle that runs; its manifest, which is one, names them all."""

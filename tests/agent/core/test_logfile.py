@@ -35,6 +35,17 @@ def test_lines_are_kept_in_pieces_and_those_go_on_after_a_restart(tmp_path: Path
     assert all(each.path.stat().st_size <= MIN_BYTES // 256 for each in found)
 
 
+def test_a_number_that_nobody_could_count_on_from_is_somebody_elses(tmp_path: Path) -> None:
+    for number in ("999999999999", "999999999999999999"):
+        (tmp_path / f"io.{number}.jsonl").touch()
+    file = LogFile(tmp_path, "io", MIN_BYTES)
+    for line in numbered(0, 3 * MIN_BYTES // 1000):
+        file.append(line + b"\n")
+    assert sum(each.allocated for each in pieces(tmp_path)) <= MIN_BYTES
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= MIN_BYTES
+    assert lines(tmp_path, "io")[-1] == numbered(3 * MIN_BYTES // 1000 - 1, 1)[0]
+
+
 def test_the_oldest_lines_of_whoever_writes_most_make_room(tmp_path: Path) -> None:
     quiet, loud = (LogFile(tmp_path, name, MIN_BYTES) for name in ("quiet", "loud"))
     quiet.append(b"once\n")

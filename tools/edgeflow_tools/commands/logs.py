@@ -95,9 +95,12 @@ class _Store:
     def __init__(self, store: Path, asked: dict[str, Any]) -> None:
         from edgeflow_agent.store.logs import Page, Query, Reader
         from edgeflow_agent.store.state import timeline
+        from edgeflow_tools.readable import refused
 
         if not (store / "logs").is_dir():
             raise Failure(f"{store} holds no logs: it is no agent's data folder, or none has run there yet")
+        if why := refused(store / "logs"):
+            raise Failure(why)
         self._reader = Reader(store / "logs", timeline(store / "state"))
         self._journals = store / "journals"
         self._query, self._page = Query(**asked), Page()
