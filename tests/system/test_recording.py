@@ -63,6 +63,21 @@ def rows_of(device: Device, pipeline: str) -> tuple[list[int], npt.NDArray[np.fl
     return numbers, np.concatenate(values)
 
 
+def test_a_small_device_records_beside_pipelines_that_have_nothing_to_say(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    device = Device(tmp_path, broker=broker.port, storage={"budget": "48 MiB", "free": "1 MB"}).start()
+    try:
+        other = pipeline("off").replace("name: press", "name: other").replace("plant/accel", "plant/other")
+        device.deploy("other", other)
+        device.deploy("press", pipeline("all"))
+        sent = sensor.report(sensor.start(broker.port, "plant/accel", tmp_path / "one.npy", seconds=3))
+        eventually(lambda: device.metric("edgeflow_recorded_rows_total") >= sent, "every row is recorded")
+        assert device.json("/api/v1/device")["degraded"] == []
+    finally:
+        device.close()
+
+
 def test_every_row_is_recorded_once_although_the_worker_is_killed_again_and_again(
     device: Device, broker: Mosquitto, tmp_path: Path
 ) -> None:

@@ -301,19 +301,25 @@ class Pipelines:
         name = pipeline.name
         known = self._storage.limits.get(name)
         if known is None or (pipeline.records and not known.recording):
-            self._storage.look({**self.writing, name: pipeline.records})
+            self._storage.look({**self.writing, name: pipeline.records}, self.resting)
         self._storage.changed.discard(name)
         return self._storage.limit(name)
 
     @property
     def writing(self) -> dict[str, bool]:
         """The pipelines whose journals are written to, and whether they record rows."""
-        known = {**self._leaving, **self.by_name}.values()
+        known = (*self._leaving.values(), *self.by_name.values())
         return {p.name: p.records for p in known if p.child is not None and p.child.alive}
+
+    @property
+    def resting(self) -> dict[str, bool]:
+        """The pipelines that are deployed and have no worker just now, and whether they record rows."""
+        writing = self.writing
+        return {name: p.records for name, p in self.by_name.items() if name not in writing}
 
     def limit(self) -> None:
         """Tell the workers whose limits have changed."""
-        self._storage.turn(self.writing)
+        self._storage.turn(self.writing, self.resting)
         for name in list(self._storage.changed):
             pipeline = self.by_name.get(name)
             if pipeline is None or pipeline.child is None or not pipeline.child.alive:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from edgeflow_agent.config import Settings
@@ -84,12 +85,12 @@ class Storage:
         self.hold = False
         self.changed: set[str] = set()
 
-    def turn(self, running: Mapping[str, bool]) -> None:
-        """Look once a second. `running` are the pipelines whose writers are at work; whether they record."""
+    def turn(self, running: Mapping[str, bool], resting: Mapping[str, bool]) -> None:
+        """Look once a second (see `look`)."""
         now = boottime_ns()
         if now - self._looked >= LOOK_NS:
             self._looked = now
-            self.look(running)
+            self.look(running, resting)
 
     def claim(self, key: Hashable, size: int, folder: Path, answer: Answer) -> None:
         """Ask for room for a bundle (see `Claims`); turns answer it."""
@@ -113,10 +114,14 @@ class Storage:
         """Give back what was claimed under keys of a type."""
         self._claims.forget(keys)
 
-    def look(self, running: Mapping[str, bool]) -> None:
-        """Measure, and bring the limits up to date; where nothing can be measured they stand."""
+    def look(self, running: Mapping[str, bool], resting: Mapping[str, bool] = MappingProxyType({})) -> None:
+        """Measure, and bring the limits up to date; where nothing can be measured they stand.
+
+        `running` are the pipelines whose writers are at work, `resting` those that will have one again; each
+        says whether it records. All others are gone.
+        """
         try:
-            self._measure(running)
+            self._measure(running, resting)
             self._unseen = ""
         except OSError as error:  # its disk is gone, say
             if str(error) != self._unseen:
@@ -127,9 +132,9 @@ class Storage:
         """Return what a pipeline may store."""
         return self.limits.get(name, Limits(LEAST))
 
-    def _measure(self, running: Mapping[str, bool]) -> None:
+    def _measure(self, running: Mapping[str, bool], resting: Mapping[str, bool]) -> None:
         self._claims.look()  # before all else: what is written meanwhile counts twice, not never
-        stores = dict(self._stores(running))
+        stores = dict(self._stores({**resting, **running}))
         beside, free = self._beside(), self._free()
         others = beside.most
         room = self._pot(stores, others, free)
@@ -142,6 +147,7 @@ class Storage:
             self._keep(name, limits[name])
         for name in limits.keys() - {name for name, records in running.items() if records}:
             self._keep_recording(name, limits[name])
+        self._tell_recordings(stores)
         self._ballast(free)
         self._count(beside.taken + sum(store.total for store in stores.values()), free)
         self._warn(free)
@@ -156,8 +162,8 @@ class Storage:
         beside = others + max(coming, headroom(budget))
         return pot(budget, beside, stores.values(), free - coming, floor)
 
-    def _stores(self, running: Mapping[str, bool]) -> Iterator[tuple[str, Store]]:
-        for name in sorted({*running, *self._left()}):
+    def _stores(self, written: Mapping[str, bool]) -> Iterator[tuple[str, Store]]:
+        for name in sorted({*written, *self._left()}):
             journal = self._folder / JOURNALS / name
             acked = self.acked(name) or 0
             try:
@@ -167,7 +173,8 @@ class Storage:
             done, rest = split(segments, acked)
             beside = segment.taken_below(journal) - done - rest  # its state, and what was set aside
             recorded = segment.taken_below(self._folder / RECORDINGS / name)
-            yield name, Store(done, rest + max(0, beside), recorded, running.get(name, False))
+            records = written.get(name, False)
+            yield name, Store(done, rest + max(0, beside), recorded, records, name in written)
 
     def _left(self) -> set[str]:
         """Return the names of all journals and recordings but the agent's own."""
@@ -209,6 +216,13 @@ class Storage:
         """Keep what was recorded within its limit, where nobody records any more."""
         gone = self._slot.counter(labelled("recording_evicted_total", pipeline=name))
         evict(self._folder / RECORDINGS / name, limit.recording, 0, lambda evicted: gone.add(evicted.count))
+
+    def _tell_recordings(self, stores: Mapping[str, Store]) -> None:
+        """Say how many bytes each pipeline that records may take for that."""
+        for name in (name for name, store in stores.items() if store.records):
+            self._slot.counter(labelled("recording_limit_bytes", pipeline=name)).set(
+                self.limits[name].recording
+            )
 
     # damage
 

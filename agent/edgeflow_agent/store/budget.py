@@ -4,20 +4,23 @@ All that is stored counts towards one budget, which is a ceiling and not a hope.
 state keep within bounds of their own, bundles are given room before they are written; journals and recordings
 share the rest. Each has a limit that only its one writer enforces, before it writes. When it is tight, what
 the relay has goes first, then recordings, then the oldest of what nobody else has; what a busy pipeline wants
-comes after what a quiet one needs (max-min fairness).
+comes after what a quiet one needs (max-min fairness). Bytes that are there come before bytes that might be:
+room to grow is shared by those who write, when all that is worth keeping has its place.
 Source: Bertsekas and Gallager, "Data Networks", section 6.5 (max-min fair shares).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 LEAST = 1 << 20  # of a journal: below, its segments hold hardly a commit
+LEAST_ROWS = 5 << 20  # of a recording: below, the largest of its commits does not go in
 GROWTH = 8 << 20  # beyond what it has, so that a journal has begun to grow before it is asked again
 BALLAST = 4 << 20
 BLOCK = 4096  # of usual file systems
 MAX_HEADROOM = 32 << 20
+_Key = TypeVar("_Key", str, tuple[str, int])
 
 
 class Store(NamedTuple):
@@ -27,6 +30,7 @@ class Store(NamedTuple):
     unacked: int = 0
     recorded: int = 0
     records: bool = False  # whether it records at all
+    written: bool = True  # whether its journal has a writer, or will have one again
 
     @property
     def total(self) -> int:
@@ -81,12 +85,13 @@ def headroom(budget: int) -> int:
 def most(budget: int, others: int, stores: Iterable[Store], free: int, floor: int) -> int:
     """Return how many bytes of bundles there can be room for.
 
-    Each pipeline, and one that is new, keeps what a journal takes at least. Events that nobody else has stay,
-    up to half of the budget: on a device without a relay they take it all. A small bundle may cost some.
+    Each pipeline that runs, and one that is new, keeps what a journal takes at least. Events that nobody
+    else has stay, up to half of the budget: on a device without a relay they take it all. A small bundle may
+    cost some.
     """
     found = list(stores)
-    least = LEAST * (len(found) + 1)
-    held = min(budget // 2, sum(max(LEAST, store.unacked) for store in found))
+    least = LEAST * (sum(store.written for store in found) + 1)
+    held = min(budget // 2, sum(max(LEAST if store.written else 0, store.unacked) for store in found))
     left = budget - others - headroom(budget)
     within = max(left - max(least, held), min(headroom(budget), left - least))
     return min(within, free - floor + sum(store.acked + store.recorded for store in found))
@@ -103,41 +108,62 @@ def vacant(budget: int, others: int, limits: Mapping[str, Limits], stores: Mappi
 
 
 def targets(stores: Mapping[str, Store], room: int) -> dict[str, Limits]:
-    """Return the limits that `room` bytes allow, by pipeline; together they are not above it."""
-    least = min(LEAST, room // len(stores)) if stores else 0
-    limits = dict.fromkeys(stores, Limits(least))
-    left = room - least * len(stores)
-    for claim in (_events, _recordings, _history):
-        wanted = {name: claim(store, limits[name]) for name, store in stores.items()}
-        given = fair(wanted, left)
+    """Return the limits that `room` bytes allow, by pipeline; together they are not above it.
+
+    What is claimed first has its place first: see the claims below, each of which says what there should be.
+    """
+    limits, left = dict.fromkeys(stores, Limits(0)), room
+    for claim in (_least, _events, _rows, _least_rows, _growth, _history):
+        given = fair(_rises(limits, {name: claim(store) for name, store in stores.items()}), left)
+        limits = {name: _more(limit, given, name) for name, limit in limits.items()}
         left -= sum(given.values())
-        recording = claim is _recordings
-        limits = {name: _more(limits[name], given[name], recording=recording) for name in stores}
-    spare = left // len(stores) if stores else 0
-    return {name: _more(limit, spare, recording=False) for name, limit in limits.items()}
+    writers = [name for name, store in stores.items() if store.written]
+    spare = {(name, 0): left // len(writers) for name in writers}
+    return {name: _more(limit, spare, name) for name, limit in limits.items()}
 
 
-def _events(store: Store, limit: Limits) -> int:
-    return max(0, store.unacked + GROWTH - limit.journal)
+def _least(store: Store) -> Limits:
+    return Limits(LEAST if store.written else 0)
 
 
-def _recordings(store: Store, limit: Limits) -> int:
-    return store.recorded + GROWTH - limit.recording if store.records or store.recorded else 0
+def _events(store: Store) -> Limits:
+    """What nobody else has, and the next of it: the more there is, the faster they come."""
+    return Limits(store.unacked + (min(GROWTH, max(LEAST, store.unacked // 2)) if store.written else 0))
 
 
-def _history(store: Store, limit: Limits) -> int:
-    return max(0, store.unacked + store.acked + GROWTH - limit.journal)
+def _rows(store: Store) -> Limits:
+    return Limits(0, store.recorded)
 
 
-def _more(limit: Limits, amount: int, *, recording: bool) -> Limits:
-    if recording:
-        return limit._replace(recording=limit.recording + amount)
-    return limit._replace(journal=limit.journal + amount)
+def _least_rows(store: Store) -> Limits:
+    return Limits(0, LEAST_ROWS if store.records else 0)
 
 
-def fair(wanted: Mapping[str, int], room: int) -> dict[str, int]:
+def _growth(store: Store) -> Limits:
+    journal = store.unacked + GROWTH if store.written else 0
+    return Limits(journal, store.recorded + GROWTH if store.records else 0)
+
+
+def _history(store: Store) -> Limits:
+    return Limits(store.unacked + store.acked + (GROWTH if store.written else 0))
+
+
+def _rises(before: Mapping[str, Limits], after: Mapping[str, Limits]) -> dict[tuple[str, int], int]:
+    """Return how far each limit is below another: a pipeline's for its journal (0) and its recording (1)."""
+    return {
+        (name, part): max(0, after[name][part] - limit[part])
+        for name, limit in before.items()
+        for part in (0, 1)
+    }
+
+
+def _more(limit: Limits, given: Mapping[tuple[str, int], int], name: str) -> Limits:
+    return Limits(*(bytes_ + given.get((name, part), 0) for part, bytes_ in enumerate(limit)))
+
+
+def fair(wanted: Mapping[_Key, int], room: int) -> dict[_Key, int]:
     """Divide `room` so that nobody gets more than is wanted, and who gets less gets as much as anybody."""
-    out: dict[str, int] = {}
+    out: dict[_Key, int] = {}
     left = room
     for place, name in enumerate(sorted(wanted, key=lambda name: (wanted[name], name))):
         out[name] = min(wanted[name], left // (len(wanted) - place))

@@ -6,15 +6,18 @@ import os
 from typing import Any
 
 from edgeflow_agent.core import clock, counters
+from edgeflow_agent.core.board import labelled
 from edgeflow_agent.core.counters import BUCKET, Sample, by_label, total
 from edgeflow_agent.core.messages import BrokerStatus, PipelineStatus
 from edgeflow_agent.core.version import version
+from edgeflow_agent.store.budget import LEAST_ROWS
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.web.local import AGENTD_SLOT, IO_SLOT, LINK_SLOT, Local
 from edgeflow_agent.web.metrics import heartbeats
 from edgeflow_proto.event import wall_time
 
-_REFUSES = {1: "the disk refuses", 2: "the budget of the storage has no room for"}
+_DISK, _BUDGET = "the disk refuses", "the budget of the storage has no room for"
+_REFUSES = {1: _DISK, 2: _BUDGET}
 
 
 def device(local: Local) -> dict[str, Any]:
@@ -144,11 +147,21 @@ def degraded(local: Local) -> list[str]:
         for status in local.brokers
         if not status.connected
     ]
-    found = [
-        (name, total(of_pipeline(local, status), "journal_refused"))
-        for name, status in local.pipelines.items()
-    ]
-    words = "pipeline {}: {} its journal; events wait in memory"
-    refused = [words.format(name, _REFUSES[why]) for name, why in found if why]
+    refused = [words for status in local.pipelines.values() for words in _refused(local, status)]
     short = total(list(counters.samples(local.board, AGENTD_SLOT)), "storage_short")
     return brokers + refused + (["the disk has less left than is to stay free"] if short else [])
+
+
+def _refused(local: Local, status: PipelineStatus) -> list[str]:
+    """Return what of a pipeline cannot be stored."""
+    found, out = of_pipeline(local, status), []
+    if why := total(found, "journal_refused"):
+        out.append(f"pipeline {status.name}: {_REFUSES[why]} its journal; events wait in memory")
+    if total(found, "recording_refused"):
+        limits = local.board.slot(AGENTD_SLOT).read()
+        limit = limits.get(labelled("recording_limit_bytes", pipeline=status.name), LEAST_ROWS)
+        refuses = _BUDGET if limit < LEAST_ROWS else _DISK
+        out.append(
+            f"pipeline {status.name}: {refuses} its recording; rows wait in memory, then they are lost"
+        )
+    return out

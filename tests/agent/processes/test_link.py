@@ -194,6 +194,17 @@ def test_the_device_is_ready_when_what_runs_runs_and_io_beats(link: AgentdStandI
     eventually(lambda: link.http.get("/readyz").json() == well, "ready")
 
 
+@pytest.mark.parametrize(
+    ("limit", "why"), [(0, "the budget of the storage has no room for"), (1 << 30, "the disk refuses")]
+)
+def test_a_recording_that_has_no_room_is_named(link: AgentdStandIn, limit: int, why: str) -> None:
+    link.board.slot(4).counter("recording_refused").set(1)
+    link.board.slot(0).counter(labelled("recording_limit_bytes", pipeline="one")).set(limit)
+    link.tell(pipeline("one", slot=4))
+    found = eventually(lambda: link.http.get("/api/v1/device").json()["degraded"], "it is named")
+    assert found == [f"pipeline one: {why} its recording; rows wait in memory, then they are lost"]
+
+
 def test_a_broker_that_is_away_is_named_and_keeps_nobody_from_being_ready(link: AgentdStandIn) -> None:
     away = messages.BrokerStatus("local", "127.0.0.1:1883", False, "Connection refused", 0)
     assert link.control is not None

@@ -5,12 +5,27 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeflow_agent.store.budget import LEAST, Limits, Pot, Store, fair, granted, pot, split, targets
+from edgeflow_agent.store.budget import (
+    GROWTH,
+    LEAST,
+    LEAST_ROWS,
+    Limits,
+    Pot,
+    Store,
+    fair,
+    granted,
+    most,
+    pot,
+    split,
+    targets,
+)
 
 MB = 1 << 20
 sizes = st.integers(0, 200 * MB)
 stores = st.dictionaries(
-    st.sampled_from("abcdefgh"), st.builds(Store, sizes, sizes, sizes, st.booleans()), min_size=1
+    st.sampled_from("abcdefgh"),
+    st.builds(Store, sizes, sizes, sizes, st.booleans(), st.booleans()),
+    min_size=1,
 )
 
 
@@ -55,6 +70,53 @@ def test_a_busy_pipeline_pushes_out_nothing_of_a_quiet_one() -> None:
 def test_each_journal_has_the_least_it_needs() -> None:
     limits = targets({str(n): Store(0, 100 * MB) for n in range(10)}, 20 * MB)
     assert all(limit.journal >= LEAST for limit in limits.values())
+
+
+QUIET = Store(0, 50_000)  # a segment that holds hardly anything
+
+
+def test_a_device_that_is_almost_empty_has_room_to_record() -> None:
+    for room, others in ((9 * MB, 1), (25 * MB, 2), (900 * MB, 200)):
+        limits = targets(
+            {**{str(n): QUIET for n in range(others)}, "press": QUIET._replace(records=True)}, room
+        )
+        assert limits["press"].recording >= LEAST_ROWS
+
+
+def test_what_is_recorded_does_not_go_for_a_pipeline_that_has_nothing_yet() -> None:
+    found = {"a": QUIET, "press": QUIET._replace(records=True, recorded=20 * MB)}
+    assert targets(found, 25 * MB)["press"].recording >= 20 * MB
+    assert targets({**found, "new": Store()}, 25 * MB)["press"].recording >= 20 * MB
+
+
+@given(stores, st.integers(64 * MB, 4000 * MB))
+def test_nobody_has_room_to_grow_while_something_recorded_has_no_room(
+    found: dict[str, Store], room: int
+) -> None:
+    limits = targets(found, room)
+    if any(limits[name].recording < store.recorded for name, store in found.items()):
+        for name, store in found.items():
+            next_ = min(GROWTH, max(LEAST, store.unacked // 2)) if store.written else 0
+            assert limits[name].journal <= store.unacked + next_
+            assert limits[name].recording <= store.recorded
+
+
+def test_events_grow_at_the_cost_of_what_is_recorded() -> None:
+    found = {"press": Store(0, 10 * MB, 40 * MB, records=True)}
+    assert targets(found, 50 * MB) == {"press": Limits(15 * MB, 35 * MB)}
+
+
+def test_who_never_writes_again_has_no_room_to_grow() -> None:
+    gone = Store(3 * MB, 2 * MB, 4 * MB, written=False)
+    limits = targets({"gone": gone, "here": QUIET}, 900 * MB)
+    assert limits["gone"] == Limits(5 * MB, 4 * MB)
+    assert sum(limit.total for limit in limits.values()) == 900 * MB
+
+
+def test_bundles_need_not_leave_room_for_journals_that_nobody_writes() -> None:
+    here = [Store(), Store()]
+    gone = [Store(written=False)] * 10
+    assert most(64 * MB, 0, [*here, *gone], 900 * MB, 0) == most(64 * MB, 0, here, 900 * MB, 0)
 
 
 def test_a_limit_rises_only_by_what_others_have_given_up() -> None:

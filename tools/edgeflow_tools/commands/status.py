@@ -29,7 +29,8 @@ def command(to: str | None, device: str | None, relay: str | None, as_json: bool
     """Show a device, its pipelines, and its way to brokers and the relay.
 
     Exit code 1 says that a pipeline is not running, has dropped rows on errors, misses a broker, or has no
-    room for its events. A device of the relay's (--device) is shown as the relay last heard of it.
+    room for its events or for what it records. A device of the relay's (--device) is shown as the relay last
+    heard of it.
     """
     server, name = whom.whom(to, device, relay)
     if name is None and server.kind == "relay":
