@@ -297,12 +297,13 @@ class Pipelines:
         )  # fmt: skip
 
     def _limit(self, pipeline: Pipeline) -> Limits:
-        """Return what a pipeline may store; for a new one the budget is divided anew."""
+        """Return what a pipeline may store that begins; for a new one the budget is divided anew."""
         name = pipeline.name
         known = self._storage.limits.get(name)
         if known is None or (pipeline.records and not known.recording):
             self._storage.look({**self.writing, name: pipeline.records}, self.resting)
         self._storage.changed.discard(name)
+        self._storage.begin(name)
         return self._storage.limit(name)
 
     @property

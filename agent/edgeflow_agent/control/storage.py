@@ -37,7 +37,7 @@ from edgeflow_agent.store.budget import (
     targets,
     vacant,
 )
-from edgeflow_agent.store.retention import Evicted, evict, leave_out
+from edgeflow_agent.store.retention import Evicted, ending, evict, leave_out
 
 log = logging.getLogger("edgeflow.agentd")
 LOOK_NS = 10**9
@@ -81,6 +81,7 @@ class Storage:
         self._short = False
         self._unseen = ""  # why nothing can be measured
         self._claims = Claims(_below)
+        self._ends: dict[Path, int | None] = {}  # of what nobody writes (see `ending`)
         self.limits: dict[str, Limits] = {}
         self.hold = False
         self.changed: set[str] = set()
@@ -128,13 +129,20 @@ class Storage:
                 log.error("what is stored cannot be measured: %s", error)
             self._unseen = str(error)
 
+    def begin(self, name: str) -> None:
+        """Take note that a writer begins: where it goes on is no end any more."""
+        for kind in (JOURNALS, RECORDINGS):
+            self._ends.pop(self._folder / kind / name, None)
+
     def limit(self, name: str) -> Limits:
         """Return what a pipeline may store."""
         return self.limits.get(name, Limits(LEAST))
 
     def _measure(self, running: Mapping[str, bool], resting: Mapping[str, bool]) -> None:
         self._claims.look()  # before all else: what is written meanwhile counts twice, not never
-        stores = dict(self._stores({**resting, **running}))
+        written = {**resting, **running}
+        self._learn(written)
+        stores = dict(self._stores(written))
         beside, free = self._beside(), self._free()
         others = beside.most
         room = self._pot(stores, others, free)
@@ -164,17 +172,33 @@ class Storage:
 
     def _stores(self, written: Mapping[str, bool]) -> Iterator[tuple[str, Store]]:
         for name in sorted({*written, *self._left()}):
-            journal = self._folder / JOURNALS / name
-            acked = self.acked(name) or 0
-            try:
-                segments = [(segment.number(path), segment.taken(path)) for path in segment.names(journal)]
-            except OSError:
-                segments = []
-            done, rest = split(segments, acked)
-            beside = segment.taken_below(journal) - done - rest  # its state, and what was set aside
+            done, rest = self._journal(name)
             recorded = segment.taken_below(self._folder / RECORDINGS / name)
-            records = written.get(name, False)
-            yield name, Store(done, rest + max(0, beside), recorded, records, name in written)
+            yield name, Store(done, rest, recorded, written.get(name, False), name in written)
+
+    def _journal(self, name: str) -> tuple[int, int]:
+        """Return the bytes of a journal that the relay has, and of the rest."""
+        journal = self._folder / JOURNALS / name
+        try:
+            segments = [(segment.number(path), segment.taken(path)) for path in segment.names(journal)]
+        except OSError:
+            segments = []
+        end = self._ends.get(journal)
+        done, rest = split(segments, self.acked(name) or 0, end)
+        beside = max(0, segment.taken_below(journal) - done - rest)  # its state, and what was set aside
+        return (done, rest + beside) if rest or end is None else (done + beside, 0)
+
+    def _learn(self, written: Mapping[str, bool]) -> None:
+        """Learn where what nobody writes any more ends; one at a look, because its pages are checked."""
+        recording = {name for name, records in written.items() if records}
+        gone = {self._folder / JOURNALS / name for name in self._left() - written.keys()}
+        gone |= {self._folder / RECORDINGS / name for name in self._left() - recording}
+        unknown = sorted(path for path in gone - self._ends.keys() if path.is_dir())
+        self._ends = {
+            path: end for path, end in self._ends.items() if path in gone and (unknown or end is not None)
+        }
+        if unknown:
+            self._ends[unknown[0]] = ending(unknown[0])
 
     def _left(self) -> set[str]:
         """Return the names of all journals and recordings but the agent's own."""
@@ -199,8 +223,8 @@ class Storage:
 
     def _keep(self, name: str, limit: Limits) -> None:
         """Keep the journal a pipeline left within its limit; nobody else does."""
-        tell = partial(self._evicted, name)
-        evict(self._folder / JOURNALS / name, limit.journal, self.acked(name), tell, hold=self.hold)
+        path, tell = self._folder / JOURNALS / name, partial(self._evicted, name)
+        evict(path, limit.journal, self.acked(name), tell, hold=self.hold, end=self._ends.get(path))
 
     def acked(self, name: str) -> int | None:
         """Return the newest event the relay has of a pipeline, if `link` has said so by now."""
@@ -214,8 +238,11 @@ class Storage:
 
     def _keep_recording(self, name: str, limit: Limits) -> None:
         """Keep what was recorded within its limit, where nobody records any more."""
-        gone = self._slot.counter(labelled("recording_evicted_total", pipeline=name))
-        evict(self._folder / RECORDINGS / name, limit.recording, 0, lambda evicted: gone.add(evicted.count))
+        path, tell = self._folder / RECORDINGS / name, partial(self._evicted_rows, name)
+        evict(path, limit.recording, 0, tell, end=self._ends.get(path))
+
+    def _evicted_rows(self, name: str, evicted: Evicted) -> None:
+        self._slot.counter(labelled("recording_evicted_total", pipeline=name)).add(evicted.count)
 
     def _tell_recordings(self, stores: Mapping[str, Store]) -> None:
         """Say how many bytes each pipeline that records may take for that."""

@@ -99,16 +99,20 @@ class Worker:
         self._runtime = Runtime(plan, self._tally, time.perf_counter_ns)
         self._recorder = Recorder(graph, self._sources, self._slot, start.digest, self._runtime.state)
         self._remembers = any(not operator.stateless for operator in plan.operators.values())
-        journal = Journal(Path(start.journal), start.journal_bytes, self._set_up, self._evicted)
-        self._ledger = Ledger(journal, snapshots, self._slot, start.digest, self._acked)
+        self._journal = Journal(Path(start.journal), start.journal_bytes, self._set_up, self._evicted)
+        self._ledger = Ledger(self._journal, snapshots, self._slot, start.digest, self._acked)
         self._caution = Caution(snapshots, start.deaths)
         events = [node for node in graph.outputs.values() if not node.options.effect]
         self._events = {node.name: EventOutput(graph, node, start.digest, bundle.models) for node in events}
 
     def _acked(self) -> int | None:
-        """The newest event the relay has, as `link` wrote it on the board, if it has by now."""
+        """The newest event the relay has, as `link` wrote it on the board, if it has by now.
+
+        More than there are it says of the journal that was here before, until it has seen this one.
+        """
         counters = self._board.slot(TABLE["link"].slot).read()
-        return counters.get(labelled("uplink_acked", pipeline=self._start.pipeline))
+        known = counters.get(labelled("uplink_acked", pipeline=self._start.pipeline))
+        return known if known is None or known < self._journal.next else None
 
     def run(self) -> None:
         """Work until told to stop; then drain, commit, and return."""

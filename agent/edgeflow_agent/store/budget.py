@@ -176,24 +176,21 @@ def granted(
 ) -> dict[str, Limits]:
     """Return the limits that may be told now, on the way to `target`.
 
-    One that sinks is told at once. One that rises waits until the others have given up what it gets: what
-    counts of another is its limit or what it still takes, whichever is more. While that is more than there
-    is, nobody grows at all.
+    One that sinks is told at once. One that rises gets of what the others have given up, as much as there is
+    by now: what counts of another is its limit or what it still takes, whichever is more. While that is more
+    than there is, nobody grows at all.
     """
     sunk = {name: _lesser(before.get(name, Limits(0)), limit) for name, limit in target.items()}
     left = room - _could_be(sunk, stores)
     if left < 0:
         return {name: _lesser(limit, _taken(stores[name])) for name, limit in sunk.items()}
-    out = {}
-    for name, limit in sunk.items():
-        rise = max(0, target[name].total - max(limit.total, stores[name].total))
-        out[name] = target[name] if rise <= left else limit
-        left -= rise if rise <= left else 0
-    return out
+    counted = {name: _greater(limit, _taken(stores[name])) for name, limit in sunk.items()}
+    given = fair(_rises(counted, target), left)
+    return {name: _lesser(target[name], _more(limit, given, name)) for name, limit in counted.items()}
 
 
 def _could_be(limits: Mapping[str, Limits], stores: Mapping[str, Store]) -> int:
-    return sum(max(limit.total, stores[name].total) for name, limit in limits.items())
+    return sum(_greater(limit, _taken(stores[name])).total for name, limit in limits.items())
 
 
 def _taken(store: Store) -> Limits:
@@ -204,12 +201,17 @@ def _lesser(one: Limits, other: Limits) -> Limits:
     return Limits(min(one.journal, other.journal), min(one.recording, other.recording))
 
 
-def split(segments: Iterable[tuple[int, int]], acked: int) -> tuple[int, int]:
+def _greater(one: Limits, other: Limits) -> Limits:
+    return Limits(max(one.journal, other.journal), max(one.recording, other.recording))
+
+
+def split(segments: Iterable[tuple[int, int]], acked: int, end: int | None = None) -> tuple[int, int]:
     """Return the bytes of segments ``(first event, bytes)``, oldest first, that the relay has, and of others.
 
-    A segment is acknowledged when the next one begins at an event that is, or right behind one.
+    A segment is acknowledged when the next one begins at an event that is, or right behind one. `end` is the
+    number behind the last event of all, where nobody writes any more.
     """
     found = list(segments)
-    ends = [first for first, _ in found[1:]]
+    ends = [*(first for first, _ in found[1:]), *([] if end is None else [end])]
     done = sum(size for (_, size), end in zip(found, ends, strict=False) if end <= acked + 1)
     return done, sum(size for _, size in found) - done

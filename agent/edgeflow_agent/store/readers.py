@@ -52,7 +52,7 @@ class OpenJournal:
         """Sequence numbers of the oldest and the newest event, zeros when there is none."""
         try:
             return self._reader.first, self._reader.last
-        except lmdb.Error as error:
+        except (JournalError, lmdb.Error) as error:
             raise Unreadable(self, error) from error
 
     @property
@@ -69,7 +69,7 @@ class OpenJournal:
         """Return blocks ``(first, count, CBOR)`` with events above `after`, as JournalReader does."""
         try:
             return self._reader.read(after, limit_bytes)
-        except lmdb.Error as error:
+        except (JournalError, lmdb.Error) as error:
             raise Unreadable(self, error) from error
 
     def begun(self, sequence: int) -> int:

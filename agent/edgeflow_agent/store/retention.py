@@ -1,4 +1,4 @@
-"""What of a journal goes to make room: by whole segments, the oldest first."""
+"""What of a journal goes to make room: its oldest segments, or all where nobody will write to it again."""
 
 from __future__ import annotations
 
@@ -54,25 +54,65 @@ class Evicted(msgspec.Struct, frozen=True):
 
 
 def evict(
-    path: Path, limit: int, acked: int | None, tell: Callable[[Evicted], object], *, hold: bool = False
+    path: Path,
+    limit: int,
+    acked: int | None,
+    tell: Callable[[Evicted], object],
+    *,
+    hold: bool = False,
+    end: int | None = None,
 ) -> None:
-    """Keep a journal nobody writes to within a limit; its newest segment stays.
+    """Keep a journal nobody writes to within a limit; with `hold`, let nothing go that the relay has not.
 
-    What is to go is told first. Where nobody knows what the relay has (`None`), the journal does.
+    Its newest segment stays, unless nobody will ever write to it again: `end` is the number behind its last
+    event then (see `ending`), and what goes last is all of the journal. What is to go is told first. Where
+    nobody knows what the relay has (`None`), the journal does.
     """
     over = segment.taken_below(path) - limit
     if over <= 0:
         return
     try:
         segments = _finished(path)
-        known = _acked(segments) if acked is None else acked
-        going, _ = surplus(path, segments, over, known if hold else None)
-        gone = numbers(segments, going, known)
+        known = _known(segments, acked, end)
+        going, over = surplus(path, segments, over, known if hold else None)
+        whole = over > 0 and end is not None and (not hold or end <= known + 1)
+        gone = numbers(segments, segments if whole else going, known, end)
         if gone is not None:
             tell(gone)
-        remove(path, going)
+        _remove_all(path) if whole else remove(path, going)
     except OSError as error:
         log.warning("%s: cannot be trimmed: %s", path.name, error)
+
+
+def ending(path: Path) -> int | None:
+    """Return the number behind the last event of a journal that nobody writes to.
+
+    Of a damaged newest segment only its first event is known; ``None`` where it cannot be read just now.
+    """
+    try:
+        segments = _finished(path)
+        return _marks(segments[-1]).next if segments else 1
+    except segment.DamagedError:
+        return segment.number(segments[-1]) + 1
+    except (OSError, segment.SegmentError):
+        return None
+
+
+def _known(segments: Sequence[Path], acked: int | None, end: int | None) -> int:
+    """Return up to which event the relay has them; where that is more than there are, another journal's."""
+    if acked is None or (end is not None and acked >= end):
+        return _acked(segments)
+    return acked
+
+
+def _remove_all(path: Path) -> None:
+    """Unlink all of a journal for good, the newest segment last: who reads finds it, or no journal at all."""
+    for each in sorted(
+        path.iterdir(), key=lambda each: (segment.NAME.fullmatch(each.name) is not None, each)
+    ):
+        each.unlink()
+    path.rmdir()
+    segment.sync(path.parent)
 
 
 def remove(path: Path, going: Sequence[Path]) -> None:
@@ -161,12 +201,17 @@ def ended(segments: Sequence[Path], upto: int) -> list[Path]:
     return [each for each, later in pairwise(segments) if segment.number(later) - 1 <= upto]
 
 
-def numbers(segments: Sequence[Path], going: Sequence[Path], acked: int) -> Evicted | None:
-    """Return which events segments hold that are to go, ``None`` where there are none."""
+def numbers(
+    segments: Sequence[Path], going: Sequence[Path], acked: int, end: int | None = None
+) -> Evicted | None:
+    """Return which events segments hold that are to go, ``None`` where there are none.
+
+    `end` is the number behind the last event of all, needed where the last segment is to go as well.
+    """
     gone = [each for each in segments if each in going]
     if not gone:
         return None
-    starts = [segment.number(each) for each in segments[1 : len(gone) + 1]]
+    starts = [*(segment.number(each) for each in segments[1:]), *([] if end is None else [end])][: len(gone)]
     holes = [(_end(each, start), start) for each, start in zip(gone, starts, strict=True)]
     missing = sum(start - end for end, start in holes)
     beyond = sum(max(0, start - max(end, acked + 1)) for end, start in holes)

@@ -124,7 +124,7 @@ def test_a_limit_rises_only_by_what_others_have_given_up() -> None:
     found = {"a": Store(80 * MB), "b": Store(0, 10 * MB)}
     target = {"a": Limits(40 * MB), "b": Limits(60 * MB)}
     first = granted(before, target, found, 100 * MB)
-    assert first == {"a": Limits(40 * MB), "b": Limits(10 * MB)}
+    assert first == {"a": Limits(40 * MB), "b": Limits(20 * MB)}  # what nobody has
     second = granted(first, target, found | {"a": Store(40 * MB)}, 100 * MB)
     assert second == target
 
