@@ -12,11 +12,13 @@ Source: Bertsekas and Gallager, "Data Networks", section 6.5 (max-min fair share
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 LEAST = 1 << 20  # of a journal: below, its segments hold hardly a commit
 LEAST_ROWS = 5 << 20  # of a recording: below, the largest of its commits does not go in
 GROWTH = 8 << 20  # beyond what it has, so that a journal has begun to grow before it is asked again
+AHEAD = 8  # the part of the room that is for the next events, before anything is recorded
 BALLAST = 4 << 20
 BLOCK = 4096  # of usual file systems
 MAX_HEADROOM = 32 << 20
@@ -113,11 +115,12 @@ def targets(stores: Mapping[str, Store], room: int) -> dict[str, Limits]:
     What is claimed first has its place first: see the claims below, each of which says what there should be.
     """
     limits, left = dict.fromkeys(stores, Limits(0)), room
-    for claim in (_least, _events, _rows, _least_rows, _growth, _history):
+    writers = [name for name, store in stores.items() if store.written]
+    events = partial(_events, room // (AHEAD * max(1, len(writers))))
+    for claim in (_least, events, _rows, _least_rows, _growth, _history):
         given = fair(_rises(limits, {name: claim(store) for name, store in stores.items()}), left)
         limits = {name: _more(limit, given, name) for name, limit in limits.items()}
         left -= sum(given.values())
-    writers = [name for name, store in stores.items() if store.written]
     spare = {(name, 0): left // len(writers) for name in writers}
     return {name: _more(limit, spare, name) for name, limit in limits.items()}
 
@@ -126,9 +129,10 @@ def _least(store: Store) -> Limits:
     return Limits(LEAST if store.written else 0)
 
 
-def _events(store: Store) -> Limits:
-    """What nobody else has, and the next of it: the more there is, the faster they come."""
-    return Limits(store.unacked + (min(GROWTH, max(LEAST, store.unacked // 2)) if store.written else 0))
+def _events(share: int, store: Store) -> Limits:
+    """What nobody else has, and the next of it: a share of the room, more where there is much already."""
+    ahead = min(GROWTH, max(LEAST, share, store.unacked // 2)) if store.written else 0
+    return Limits(store.unacked + ahead)
 
 
 def _rows(store: Store) -> Limits:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeflow_agent.store.budget import (
+    AHEAD,
     GROWTH,
     LEAST,
     LEAST_ROWS,
@@ -94,16 +95,22 @@ def test_nobody_has_room_to_grow_while_something_recorded_has_no_room(
     found: dict[str, Store], room: int
 ) -> None:
     limits = targets(found, room)
+    share = room // (AHEAD * max(1, sum(store.written for store in found.values())))
     if any(limits[name].recording < store.recorded for name, store in found.items()):
         for name, store in found.items():
-            next_ = min(GROWTH, max(LEAST, store.unacked // 2)) if store.written else 0
+            next_ = min(GROWTH, max(LEAST, share, store.unacked // 2)) if store.written else 0
             assert limits[name].journal <= store.unacked + next_
             assert limits[name].recording <= store.recorded
 
 
 def test_events_grow_at_the_cost_of_what_is_recorded() -> None:
-    found = {"press": Store(0, 10 * MB, 40 * MB, records=True)}
-    assert targets(found, 50 * MB) == {"press": Limits(15 * MB, 35 * MB)}
+    found = {"press": Store(0, 14 * MB, 40 * MB, records=True)}
+    assert targets(found, 50 * MB) == {"press": Limits(21 * MB, 29 * MB)}
+
+
+def test_a_burst_of_events_has_room_beside_rows_that_take_all_of_it() -> None:
+    found = {"press": QUIET._replace(recorded=900 * MB, records=True), "other": QUIET}
+    assert all(limit.journal > GROWTH for limit in targets(found, 900 * MB).values())
 
 
 def test_who_never_writes_again_has_no_room_to_grow() -> None:
