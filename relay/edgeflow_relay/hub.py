@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import time
@@ -45,7 +46,9 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # On a slow way an answer waits behind a block: any byte that comes shows that the device is there.
+    ("grpc.keepalive_timeout_ms", 60_000),
+    ("grpc.http2.ping_timeout_ms", 3_600_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
 )
@@ -84,6 +87,12 @@ class Stream:
         self._todo = Bell()
         self._ending = asyncio.Event()
         self._reason: Ended | None = None
+        self.heard = asyncio.get_running_loop().time()  # what came last; infinite while that is taken in
+
+    @property
+    def silence(self) -> float:
+        """How many seconds we wait for the device to say something; negative when it is not up to it."""
+        return asyncio.get_running_loop().time() - self.heard
 
     def wish(self) -> None:
         """Send what is desired of the device: it changed."""
@@ -112,7 +121,8 @@ class Stream:
     async def converse(self, welcome: relay_pb2.Welcome) -> None:
         """Hear and answer until the device is done; raises Ended and Malformed."""
         await self._send(relay_pb2.RelayMessage(welcome=welcome))
-        await _first_of(self._hub.listen(self, self._context), self._tell(), self._ended())
+        hub = self._hub
+        await _first_of(hub.listen(self, self._context), hub.watch(self), self._tell(), self._ended())
 
     async def _ended(self) -> None:
         await self._ending.wait()
@@ -280,19 +290,49 @@ class Hub:
         return relay_pb2.RelayMessage(desired=relay_pb2.DesiredState(revision=revision, pipelines=pipelines))
 
     async def listen(self, stream: Stream, context: _Context) -> None:
-        """Take what a device says until it says no more; raises Malformed, and Ended when it falls silent."""
-        while True:
-            try:
-                async with asyncio.timeout(self._settings.offline_after.seconds):
-                    message = await self._read(context)
-            except TimeoutError:
-                self._counters["streams_silent_total"] += 1
-                why = f"nothing heard for {self._settings.offline_after.seconds:g} s"
-                log.warning("%s: %s", stream.device, why)
-                raise Ended(_Code.DEADLINE_EXCEEDED, why) from None
-            if message is None:
-                return
+        """Take what a device says until it says no more; raises Malformed."""
+        while (message := await self._read(context)) is not None:
+            self._meet(stream)
+            stream.heard = math.inf
             await self._take(stream, message)
+            stream.heard = asyncio.get_running_loop().time()
+
+    async def watch(self, stream: Stream) -> None:
+        """Show a device as offline while nothing is heard.
+
+        Its stream goes on: a block may take minutes to come, and only the pings under the stream tell that
+        from a device that is gone.
+        """
+        after = self._settings.offline_after.seconds
+        while True:
+            silence = stream.silence
+            await asyncio.sleep(after - silence if 0 <= silence < after else after)
+            if stream.silence >= after:
+                self._miss(stream)
+
+    def _miss(self, stream: Stream) -> None:
+        if stream in self._open:
+            self._open.discard(stream)
+            self._registry.disconnect(stream.device, stream)
+            self._counters["streams_silent_total"] += 1
+            words = "%s: nothing heard for %g s: shown as offline"
+            log.warning(words, stream.device, self._settings.offline_after.seconds)
+        elif self._registry.online(stream.device):
+            stream.replaced()
+        else:
+            stream.wish()  # what changed meanwhile: it may hear us all the same
+
+    def _meet(self, stream: Stream) -> None:
+        """Show a device as online again that was missed."""
+        if stream in self._open:
+            return
+        if self._registry.online(stream.device):
+            stream.replaced()
+            return
+        self._open.add(stream)
+        self._registry.connect(stream.device, stream)
+        stream.wish()
+        log.info("%s: heard again", stream.device)
 
     async def _take(self, stream: Stream, message: device_pb2.DeviceMessage) -> None:
         device, kind = stream.device, message.WhichOneof("message")

@@ -69,7 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     fleet: str = "default"
     broker: str | Broker | None = None  # where events are mirrored to
     heartbeat: Duration = Duration(5 * 10**9)  # how often devices are asked for one
-    offline_after: Duration = Duration(15 * 10**9)  # of silence on an open stream
+    offline_after: Duration = Duration(15 * 10**9)  # of silence on an open stream, which goes on
     ports_file: str | None = None
 
     def __post_init__(self) -> None:

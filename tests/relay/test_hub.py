@@ -92,16 +92,42 @@ def test_a_device_that_leaves_is_offline(relay: Relay, connect: Connect) -> None
     eventually(lambda: relay.device("leaves")["online"] is False, "it is offline")
 
 
-def test_a_device_that_falls_silent_is_offline(own_relay: Relay, connect: Connect) -> None:
+@pytest.fixture
+def impatient(own_relay: Relay) -> Relay:
+    """A relay that shows a device as offline after half a second."""
     config = own_relay.folder / "relay.yaml"
     config.write_text("heartbeat: 100ms\noffline_after: 500ms\n")
     own_relay.extra = ("--config", str(config))
-    own_relay.start()
-    device = connect(own_relay, "silent")
+    return own_relay.start()
+
+
+def test_a_device_that_falls_silent_is_offline_until_it_is_heard_again(
+    impatient: Relay, connect: Connect
+) -> None:
+    device = connect(impatient, "silent")
     assert device.welcome.heartbeat_interval_ms == 100
-    assert device.refusal == ("DEADLINE_EXCEEDED", "nothing heard for 0.5 s")
-    assert own_relay.device("silent")["online"] is False
-    assert own_relay.metric("edgeflow_relay_streams_silent_total") == 1
+    eventually(lambda: impatient.device("silent")["online"] is False, "it is shown as offline")
+    assert impatient.metric("edgeflow_relay_streams_silent_total") == 1
+    device.block(1)
+    device.await_ack(1)
+    assert not device.done.is_set()
+    eventually(lambda: impatient.device("silent")["online"] is True, "it is shown as online")
+
+
+def test_what_is_desired_of_a_silent_device_is_sent_all_the_same(impatient: Relay, connect: Connect) -> None:
+    device = connect(impatient, "hears")
+    eventually(lambda: impatient.device("hears")["online"] is False, "it is shown as offline")
+    eventually(lambda: len(device.desired) > 1, "what is desired comes again")
+
+
+def test_a_silent_device_that_opens_another_stream_has_one(impatient: Relay, connect: Connect) -> None:
+    first = connect(impatient, "again", journals=("j1",))
+    eventually(lambda: impatient.device("again")["online"] is False, "it is shown as offline")
+    second = connect(impatient, "again", journals=("j2",))  # its store was wiped
+    first.block(1)
+    assert first.refusal == ("ABORTED", "the device has opened another stream")
+    second.block(1, journal="j2")
+    second.await_ack(1, "j2")
 
 
 def test_a_heartbeat_tells_how_a_device_fares(relay: Relay, connect: Connect) -> None:

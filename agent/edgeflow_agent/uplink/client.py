@@ -29,6 +29,7 @@ from edgeflow_proto.v1.relay_pb2 import EventAck, RelayMessage, TimeAnswer
 log = logging.getLogger("edgeflow.uplink")
 WELCOME_S = 10.0
 STALLED_S = 60.0  # without an acknowledgement while some are due: another stream may fare better
+SLOWEST = 1000  # bytes a second: what is under way is given as much longer as it takes at that rate
 LOOK_S = 1.0  # the safety net under the wake-ups
 BACKOFF_S = (0.25, 15.0)
 SETTLED_S = 1.0  # a stream that ends sooner is no reason to hurry
@@ -224,8 +225,9 @@ class Uplink:
         loop = asyncio.get_running_loop()
         asked = loop.time()  # for the time, by the hello
         while True:
-            if self._session.in_flight and loop.time() - self._progress > STALLED_S:
-                raise Lost(f"no acknowledgement for {STALLED_S:g} s")
+            patience = STALLED_S + self._session.bytes_in_flight / SLOWEST
+            if self._session.in_flight and loop.time() - self._progress > patience:
+                raise Lost(f"no acknowledgement for {patience:.0f} s")
             message = self._parts.heartbeat(self._parts.state.backlog)
             if loop.time() - asked >= TIME_S:
                 message.heartbeat.asks_time, asked = True, loop.time()

@@ -74,6 +74,11 @@ class Session:
         """How many batches wait for an acknowledgement."""
         return len(self._flight)
 
+    @property
+    def bytes_in_flight(self) -> int:
+        """How many bytes their blocks have."""
+        return self._bytes
+
     def acked(self, journal: str) -> int:
         """Return the newest acknowledged sequence number of a journal, 0 for none."""
         track = self._tracks.get(journal)

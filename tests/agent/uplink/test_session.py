@@ -68,7 +68,9 @@ def test_a_block_larger_than_the_window_goes_alone() -> None:
     session = Session({}, max_bytes=1000)
     assert session.next([huge]) is not None
     assert session.next([huge]) is None
+    assert session.bytes_in_flight == 5000
     session.acknowledge(huge.id, 1)
+    assert session.bytes_in_flight == 0
     assert session.next([huge]) is not None
 
 
