@@ -36,6 +36,10 @@ SETTLED_S = 1.0  # a stream that ends sooner is no reason to hurry
 OUSTED_S = 60.0
 TIME_S = 600.0  # between two questions what the relay's clock reads
 HEARTBEAT_S = (0.2, 60.0)  # what a relay may ask for
+CONFLICT = (
+    "%s: the relay had more of its events than its journal: the store was put back to an older state. "
+    "None are sent until the agent is started without the folder journals/%s of its data"
+)
 
 
 @dataclass(slots=True)
@@ -87,7 +91,7 @@ class Uplink:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._session = Session(parts.memory.acked)
+        self._session = Session(parts.memory.acked, parts.memory.conflicts)
         self._progress = 0.0
         self._ousted = False
         self._tell_connected(False, "not tried yet" if parts.state.address else "")
@@ -154,7 +158,7 @@ class Uplink:
         if answer.WhichOneof("message") != "welcome":
             raise Lost("the relay's first message is no welcome")
         self.take_time(TimeAnswer(boot_time_ns=asked, wall_time_ns=answer.welcome.wall_time_ns))
-        self._session = Session(memory.acked)
+        self._session = Session(memory.acked, memory.conflicts)
         self._resume({ack.journal_id: ack.sequence for ack in answer.welcome.acked})
         least, most = HEARTBEAT_S
         return min(most, max(least, (answer.welcome.heartbeat_interval_ms or 5000) / 1000))
@@ -178,7 +182,7 @@ class Uplink:
                 words = "%s: the relay has events up to %d of %d it acknowledged: what is here is sent again"
                 log.error(words, journal.pipeline, theirs, ours)
                 self._parts.memory.ack(journal.id, theirs)
-        self._session = Session(self._parts.memory.acked)
+        self._session = Session(self._parts.memory.acked, self._parts.memory.conflicts)
         for journal_id, sequence in acked.items():
             self._acknowledge(EventAck(journal_id=journal_id, sequence=sequence))
         self.measure()
@@ -253,16 +257,16 @@ class Uplink:
         waiting, conflicts = 0, []
         for journal in self._parts.journals:
             try:
-                acked = self._session.acked(journal.id)
-                waiting += backlog(journal.bounds, acked)
                 if self._session.conflict(journal):
                     conflicts.append(journal.pipeline)
+                    self._parts.memory.conflict(journal.id, self._session.stored(journal.id))
+                stored = self._session.stored(journal.id)
+                waiting += backlog(journal.bounds, stored)
             except JournalError:
                 continue  # whoever reads it next says so and drops it
-            self._parts.slot.counter(labelled("uplink_acked", pipeline=journal.pipeline)).set(acked)
+            self._parts.slot.counter(labelled("uplink_acked", pipeline=journal.pipeline)).set(stored)
         for pipeline in set(conflicts) - set(self._parts.state.conflicts):
-            words = "%s: the relay has more than the journal: the store was put back, so nothing is sent"
-            log.error(words, pipeline)
+            log.error(CONFLICT, pipeline, pipeline)
         self._parts.state.backlog, self._parts.state.conflicts = waiting, tuple(conflicts)
         self._parts.slot.counter("uplink_backlog").set(waiting)
         self._parts.slot.counter("uplink_conflict").set(len(conflicts))

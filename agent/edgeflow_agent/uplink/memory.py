@@ -1,4 +1,4 @@
-"""What the uplink remembers over restarts: acknowledged sequences, the relay's newest wish, what came of it.
+"""What the uplink remembers over restarts: acknowledged sequences, journals that were put back, wishes.
 
 One small LMDB environment, written by `link` alone. Losing it costs sending some events twice, which the
 relay knows by their ids; so when the disk refuses, what is remembered stays in memory and nothing stops.
@@ -20,6 +20,7 @@ from edgeflow_agent.store.environment import opened
 log = logging.getLogger("edgeflow.uplink")
 _SIZE = 16 << 20
 _ACKED = b"acked "  # and the journal's id
+_CONFLICT = b"conflict "  # and the journal's id
 _WISHES = b"wishes"
 _Changes = dict[bytes, bytes]
 
@@ -48,6 +49,7 @@ class Memory:
         self._dirty: _Changes = {}
         self._refused = ""
         self.acked: dict[str, int] = {}
+        self.conflicts: dict[str, int] = {}  # journals put back, and up to where the relay has what they hold
         self.revision = 0
         self.outcomes: dict[str, Outcome] = {}
         try:
@@ -58,12 +60,17 @@ class Memory:
     def _load(self) -> None:
         with self._opened().begin() as txn, txn.cursor() as cursor:
             for key, value in cursor:
-                if key == _WISHES:
-                    wishes = msgspec.msgpack.decode(value, type=_Wishes)
-                    self.revision = wishes.revision
-                    self.outcomes = {outcome.name: outcome for outcome in wishes.outcomes}
-                else:
-                    self.acked[bytes(key[len(_ACKED) :]).decode()] = int(value)
+                self._take(bytes(key), bytes(value))
+
+    def _take(self, key: bytes, value: bytes) -> None:
+        if key == _WISHES:
+            wishes = msgspec.msgpack.decode(value, type=_Wishes)
+            self.revision = wishes.revision
+            self.outcomes = {outcome.name: outcome for outcome in wishes.outcomes}
+        elif key.startswith(_CONFLICT):
+            self.conflicts[key.removeprefix(_CONFLICT).decode()] = int(value)
+        else:
+            self.acked[key.removeprefix(_ACKED).decode()] = int(value)
 
     def _opened(self) -> lmdb.Environment:
         if self._env is None:
@@ -86,6 +93,12 @@ class Memory:
         """Remember an acknowledgement at the next `save`."""
         self.acked[journal] = sequence
         self._dirty[_ACKED + journal.encode()] = b"%d" % sequence
+
+    def conflict(self, journal: str, stored: int) -> None:
+        """Remember, at the next `save`, that a journal was put back; one of this id stays so."""
+        if journal not in self.conflicts:
+            self.conflicts[journal] = stored
+            self._dirty[_CONFLICT + journal.encode()] = b"%d" % stored
 
     def keep(self, revision: int, outcomes: dict[str, Outcome]) -> None:
         """Remember what came of the relay's wishes at the next `save`."""

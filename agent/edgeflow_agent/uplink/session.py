@@ -54,15 +54,21 @@ class Batch:
 class _Track:
     sent: int
     acked: int
+    known: int = 0  # acknowledged as far as was remembered when the stream began
 
 
 class Session:
-    """One stream. `acked` is the newest acknowledged sequence per journal id, as remembered."""
+    """One stream. `acked` is the newest acknowledged sequence per journal id, as remembered.
+
+    `conflicts` says of each journal that is in conflict how far the relay has what is in it.
+    """
 
     def __init__(
-        self, acked: Mapping[str, int], max_batches: int = MAX_BATCHES, max_bytes: int = MAX_BYTES
-    ) -> None:
-        self._tracks = {journal: _Track(sequence, sequence) for journal, sequence in acked.items()}
+        self, acked: Mapping[str, int], conflicts: Mapping[str, int] = {}, max_batches: int = MAX_BATCHES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:  # fmt: skip
+        self._tracks = {journal: _Track(last, last, last) for journal, last in acked.items()}
+        self._conflicts = dict(conflicts)
         self._flight: deque[Batch] = deque()
         self._bytes = 0
         self._max_batches = max_batches
@@ -85,11 +91,18 @@ class Session:
         return track.acked if track else 0
 
     def conflict(self, source: Source) -> bool:
-        """Say whether more was acknowledged than the journal holds: it was put back to an older state.
+        """Say whether more was acknowledged than the journal held once: it was put back to an older state.
 
-        Its next events would take numbers the relay knows as other events, so none are sent.
+        Its next events took and take numbers the relay knows as other events, so none are sent.
         """
-        return self.acked(source.id) > source.bounds[1]
+        last = source.bounds[1]
+        if source.id not in self._conflicts and self.acked(source.id) > last:
+            self._conflicts[source.id] = min(self._tracks[source.id].known, last)
+        return source.id in self._conflicts
+
+    def stored(self, journal: str) -> int:
+        """Return up to which number the relay has what is in a journal, as far as can be known."""
+        return self._conflicts.get(journal, self.acked(journal))
 
     def acknowledge(self, journal: str, sequence: int) -> bool:
         """Take an acknowledgement, or a line of the welcome; False when it says nothing new."""

@@ -85,7 +85,7 @@ _HELP = {
     "storage_short": "1 while the file system has less left than is to stay free.",
     "uplink_acked": "Newest sequence number the relay acknowledged.",
     "uplink_backlog": "Events journaled and not acknowledged by the relay.",
-    "uplink_conflict": "Journals that hold less than the relay acknowledged; nothing is sent of them.",
+    "uplink_conflict": "Journals that held less than the relay acknowledged; nothing is sent of them.",
     "uplink_connected": "1 while connected to the relay.",
     "uptime_seconds": "Time since the machine started.",
 }

@@ -107,7 +107,11 @@ def relay(local: Local) -> tuple[str, str]:
     waiting = "1 event waits" if about.backlog == 1 else f"{amount(about.backlog)} events wait"
     if about.conflicts:
         names = ", ".join(about.conflicts)
-        return "bad", f"{about.address}: it has more events of {names} than this device; these are not sent"
+        words = f"had more events of {names} than this device, whose store was put back; these are not sent"
+        return (
+            "bad",
+            f"{about.address}: it {words} until the agent is started without their folders of journals",
+        )
     if about.connected:
         return "good", f"{about.address}: connected, {waiting}"
     return "bad", f"{about.address}: not connected ({about.error}), {waiting}"

@@ -10,11 +10,13 @@ def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "link")
     memory.ack("j1", 5)
     memory.ack("j1", 9)
+    memory.conflict("j2", 4)
+    memory.conflict("j2", 6)  # where it was first seen is what counts
     memory.keep(7, {"a": Outcome("a", "d", "refused", "why", 7)})
     asyncio.run(memory.save())
     memory.close()
     again = Memory(tmp_path / "link")
-    assert (again.acked, again.revision) == ({"j1": 9}, 7)
+    assert (again.acked, again.conflicts, again.revision) == ({"j1": 9}, {"j2": 4}, 7)
     assert again.outcomes == {"a": Outcome("a", "d", "refused", "why", 7)}
     again.close()
 

@@ -102,6 +102,20 @@ def test_a_journal_put_back_to_an_older_state_sends_nothing_until_it_is_a_new_on
     assert session.next([journal]) is not None
 
 
+def test_a_journal_put_back_is_in_conflict_however_far_it_grows() -> None:
+    journal = Memory("a", [5])
+    session = Session({journal.id: 3})
+    session.acknowledge(journal.id, 9)
+    assert session.conflict(journal)
+    journal.counts.append(10)
+    assert session.conflict(journal)
+    assert session.next([journal]) is None
+    assert session.stored(journal.id) == 3  # what was acknowledged before it was put back
+    again = Session({journal.id: 9}, {journal.id: 3})
+    assert again.next([journal]) is None
+    assert again.stored(journal.id) == 3
+
+
 def test_a_late_acknowledgement_of_an_unknown_journal_is_remembered_and_harms_nothing() -> None:
     session = Session({})
     assert session.acknowledge("unheard-of", 7)

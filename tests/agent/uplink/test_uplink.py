@@ -129,6 +129,15 @@ def test_a_store_put_back_sends_nothing_until_its_journal_is_a_new_one(
     assert device.http.get("/api/v1/device").json()["relay"]["conflicts"] == ["one"]
     device.commit("one", block(20))
     eventually(lambda: len(relay.heartbeats) > 3, "heartbeats go on")
+    device.commit("one", block(60))  # more than was acknowledged
+    eventually(lambda: device.counter("uplink_backlog") == 85, "all of it waits")
+    assert device.counter("uplink_conflict") == 1
+    assert device.counter(labelled("uplink_acked", pipeline="one")) == 0
+    device.stop()
+    device.start()
+    eventually(lambda: device.counter("uplink_connected"), "connected again")
+    eventually(lambda: device.http.get("/api/v1/device").json()["relay"]["conflicts"] == ["one"], "it is so")
+    assert "started without" in device.http.get("/").text
     assert relay.batches == []
     device.journals.pop("one").close()
     for path in (device.store / "journals" / "one").iterdir():
