@@ -51,6 +51,7 @@ class Wishes:
         self._pipelines: Mapping[str, PipelineStatus] | None = None
         self._offered: dict[str, str] = {}  # name → digest that `agentd` has to answer for
         self._accepted: dict[str, str] = {}  # name → digest that it said is active; its list follows later
+        self._coming: tuple[Desired, asyncio.Future[Path]] | None = None  # the bundle that is being fetched
         self._heard = True  # something since the last look
         self._wished, self._todo = Bell(), Bell()
         self.changed = Bell()  # an outcome is new
@@ -59,6 +60,11 @@ class Wishes:
     def outcomes(self) -> Mapping[str, Outcome]:
         """The newest outcome per name."""
         return self._memory.outcomes
+
+    @property
+    def _revision(self) -> int:
+        """The revision of the newest wish."""
+        return self._desired.revision if self._desired is not None else 0
 
     # what is heard
 
@@ -82,6 +88,14 @@ class Wishes:
     def _look(self) -> None:
         self._heard = True
         self._todo.ring()
+        if self._coming is not None and self._desired is not None:
+            self._overtake(self._desired, *self._coming)
+
+    def _overtake(self, desired: DesiredState, coming: Desired, work: asyncio.Future[Path]) -> None:
+        """Do what does not wait for the bundle that is coming, which may take hours."""
+        self._withdraw(desired)
+        if not any((wish.name, wish.digest) == (coming.name, coming.digest) for wish in desired.pipelines):
+            work.cancel()
 
     def answered(self, answer: Offered) -> None:
         """Take what became of an offer or a withdrawal of the relay's."""
@@ -123,6 +137,8 @@ class Wishes:
                 return True  # a newer one came
             if not self._settled(wish, desired.revision) and wish.name not in self._offered:
                 done &= await self._deploy(wish, desired.revision, stream)
+        if desired is not self._desired:
+            return True
         if done and all(self._settled(wish, desired.revision) for wish in desired.pipelines):
             self._finish(desired)
         return done
@@ -156,23 +172,37 @@ class Wishes:
             return True
         self._note(wish, "fetching", "", revision)
         try:
-            staging = await self._stager.stage(wish.manifest, manifest, stream)
+            staging = await self._staged(wish, manifest, stream)
         except Lost:
             raise
         except (OSError, ValueError, BlobError) as error:
-            if (
-                isinstance(error, OSError) and error.errno == errno.EFBIG
-            ):  # for this device: it never will fit
-                self._note(wish, "refused", told(error), revision)
-                return True
-            log.warning("%s: %s", wish.name, told(error), extra={"pipeline": wish.name})
-            self._note(wish, "fetching", f"{told(error)}; it is tried again", revision)
-            return False
-        self._note(wish, "verified", "", revision)
-        return await self._offer(wish, revision, staging)
+            return self._failed(wish, error)
+        return staging is None or await self._offer(wish, staging)
 
-    async def _offer(self, wish: Desired, revision: int, staging: Path) -> bool:
-        if self._tell(Offer(wish.name, "relay", str(staging), revision)):
+    async def _staged(self, wish: Desired, manifest: Manifest, stream: Stream) -> Path | None:
+        """Return where a bundle lies once it has come, ``None`` when it was no longer wanted before that."""
+        work = asyncio.ensure_future(self._stager.stage(wish.manifest, manifest, stream))
+        self._coming = wish, work
+        try:
+            await asyncio.wait({work})
+        finally:
+            self._coming = None
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        return None if work.cancelled() else work.result()
+
+    def _failed(self, wish: Desired, error: Exception) -> bool:
+        """Note why a bundle did not come; True when it never will."""
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:  # more than this device will ever hold
+            self._note(wish, "refused", told(error), self._revision)
+            return True
+        log.warning("%s: %s", wish.name, told(error), extra={"pipeline": wish.name})
+        self._note(wish, "fetching", f"{told(error)}; it is tried again", self._revision)
+        return False
+
+    async def _offer(self, wish: Desired, staging: Path) -> bool:
+        self._note(wish, "verified", "", self._revision)
+        if self._tell(Offer(wish.name, "relay", str(staging), self._revision)):
             self._offered[wish.name] = wish.digest
             return True
         await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)

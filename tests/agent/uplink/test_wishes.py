@@ -37,6 +37,8 @@ class World:
     staged: list[str] = field(default_factory=list)
     told: list[Offer | Withdraw] = field(default_factory=list)
     deaf: bool = False
+    slow: bool = False  # bundles do not come
+    dropped: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.folder / "link")
@@ -45,10 +47,19 @@ class World:
     async def stage(self, manifest: bytes, files: Manifest, source: Stream) -> Path:
         if self.failures:
             raise self.failures.pop(0)
+        while self.slow:
+            await self._come(files.name)
         self.staged.append(files.name)
         path = self.folder / f"staged-{files.name}-{len(self.staged)}"
         path.mkdir()
         return path
+
+    async def _come(self, name: str) -> None:
+        try:
+            await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            self.dropped.append(name)
+            raise
 
     def prune(self, keep: set[str]) -> None:
         assert keep == set()
@@ -147,6 +158,56 @@ def test_a_name_no_longer_wanted_is_withdrawn_but_only_the_relays(world: World) 
     play(world, part)
     assert world.told == [Withdraw("old", "relay", 5)]
     assert world.states == {"old": "removed"}
+
+
+def test_a_withdrawal_does_not_wait_for_a_bundle_that_is_coming(world: World) -> None:
+    bad, big = wish("bad"), wish("big")
+    world.slow = True
+
+    async def part() -> None:
+        world.wishes.pipelines({"bad": running("bad", bad.digest)})
+        world.wishes.desire(DesiredState(revision=1, pipelines=[bad, big]))
+        await world.until(lambda: world.states.get("big") == "fetching")
+        world.wishes.desire(DesiredState(revision=2, pipelines=[big]))
+        assert world.told == [Withdraw("bad", "relay", 2)]
+        await asyncio.sleep(0.01)
+        assert world.dropped == []
+        world.slow = False
+        await world.until(lambda: len(world.told) == 2)
+
+    play(world, part)
+    offer = world.told[1]
+    assert (offer.name, offer.revision) == ("big", 2)  # of the newest wish
+
+
+def test_a_bundle_no_longer_wanted_is_not_waited_for(world: World) -> None:
+    world.slow = True
+    newer = wish("a", b"newer")
+
+    async def part() -> None:
+        world.wishes.pipelines({})
+        world.wishes.desire(DesiredState(revision=1, pipelines=[wish("a")]))
+        await world.until(lambda: world.states.get("a") == "fetching")
+        world.wishes.desire(DesiredState(revision=2, pipelines=[newer]))
+        await world.until(lambda: world.dropped == ["a"])
+        world.slow = False
+        await world.until(lambda: world.told)
+
+    play(world, part)
+    assert world.staged == ["a"]
+    assert world.wishes.outcomes["a"].digest == newer.digest
+
+
+def test_a_connection_that_ends_takes_the_bundle_that_is_coming_with_it(world: World) -> None:
+    world.slow = True
+
+    async def part() -> None:
+        world.wishes.pipelines({})
+        world.wishes.desire(DesiredState(revision=1, pipelines=[wish("a")]))
+        await world.until(lambda: world.states.get("a") == "fetching")
+
+    play(world, part)
+    assert world.dropped == ["a"]
 
 
 def test_a_refused_bundle_is_reported_and_not_tried_again_for_the_same_wish(world: World) -> None:
