@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgeflow_tools.cli import edgeflow
+from edgeflow_tools.commands import deploy as deploying
 from tests.support.device import Device
 from tests.support.mosquitto import Mosquitto
 from tests.support.processes import eventually, free_port
@@ -157,6 +159,25 @@ def test_a_pipeline_goes_onto_a_device_by_the_relay(device: Device, relay: Relay
     refused = call("deploy", folder, "--relay", relay.url, "--device", "dev1")
     assert refused.exit_code == 1
     assert "not today" in refused.stderr
+
+
+def test_what_a_device_that_is_away_once_ran_is_not_active(
+    relay: Relay, folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Device(tmp_path_factory.mktemp("away"), relay=relay.grpc, device="dev2").start()
+    deploy = ("deploy", folder, "--relay", relay.url, "--device", "dev2")
+    place = f"{relay.url}/api/v1/devices/dev2/pipelines/posted"
+    try:
+        eventually(lambda: relay.json("/api/v1/devices/dev2"), "the device is at the relay")
+        assert [call(*deploy).exit_code for _ in range(2)] == [0, 0]  # also where it runs already
+    finally:
+        away.close()
+    monkeypatch.setattr(deploying, "TRIAL_S", 1.0)
+    again = call(*deploy)
+    assert (again.exit_code, again.stdout) == (1, "")
+    urllib.request.urlopen(urllib.request.Request(place, method="DELETE"), timeout=30).close()
+    assert relay.json("/api/v1/devices/dev2")["deployments"] == {}
+    assert call(*deploy).exit_code == 1
 
 
 def test_a_relay_knows_no_such_device(relay: Relay, folder: Path) -> None:

@@ -147,10 +147,12 @@ class Wishes:
         known = (self._pipelines or {}).get(wish.name)
         outcome = self.outcomes.get(wish.name)
         refused = Outcome(wish.name, wish.digest, "refused", outcome.reason if outcome else "", revision)
-        if outcome == refused or self._accepted.get(wish.name) == wish.digest:
+        if outcome == refused:
             return True
-        if known is not None and (known.origin, known.digest) == ("relay", wish.digest):
-            self._note(wish, "active", "", revision)
+        runs = known is not None and (known.origin, known.digest) == ("relay", wish.digest)
+        if runs or self._accepted.get(wish.name) == wish.digest:
+            said = outcome is not None and (outcome.state, outcome.digest) == ("active", wish.digest)
+            self._note(wish, "active", outcome.reason if outcome and said else "", revision)
             return True
         return False
 

@@ -52,11 +52,12 @@ def want(connection: Connection, device: str, name: str, digest: str | None) -> 
 
 
 def drop(connection: Connection, device: str, name: str) -> int:
-    """Desire a pipeline no longer; return the revision. Raises Unknown."""
+    """Desire a pipeline no longer, and forget what became of it; return the revision. Raises Unknown."""
     revision = _next_revision(connection, device)
     found = connection.execute(desired.delete().where(desired.c.device == device, desired.c.pipeline == name))
     if not found.rowcount:
         raise Unknown(f"nothing is desired of {device!r} under the name {name!r}")
+    connection.execute(outcomes.delete().where(outcomes.c.device == device, outcomes.c.pipeline == name))
     return revision
 
 

@@ -143,6 +143,24 @@ def test_the_same_bundle_from_another_origin_is_offered_in_the_relays_name(world
     assert world.told[0].origin == "relay"
 
 
+def test_what_is_wished_again_is_said_to_be_active_again_with_its_warnings(world: World) -> None:
+    a = wish("a")
+
+    async def part() -> None:
+        world.wishes.pipelines({})
+        world.wishes.desire(DesiredState(revision=1, pipelines=[a]))
+        await world.until(lambda: world.told)
+        world.wishes.answered(Offered("a", a.digest, "relay", "active", "it may not work", 1))
+        await world.until(lambda: world.memory.revision == 1)
+        world.wishes.desire(DesiredState(revision=2, pipelines=[a]))
+        await world.until(lambda: world.memory.revision == 2)
+
+    play(world, part)
+    assert len(world.told) == 1
+    outcome = world.wishes.outcomes["a"]
+    assert (outcome.state, outcome.reason, outcome.revision) == ("active", "it may not work", 2)
+
+
 def test_a_name_no_longer_wanted_is_withdrawn_but_only_the_relays(world: World) -> None:
     known = {"old": running("old", "d1"), "mine": running("mine", "d2", "folder")}
 

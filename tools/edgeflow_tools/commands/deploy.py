@@ -117,8 +117,8 @@ def _awaited(server: Server, place: str, manifest: Manifest, revision: int) -> s
     hindered = ""
     while time.monotonic() < deadline:
         told = server.get(place)["deployments"].get(manifest.name, {})
-        if told.get("digest") == manifest.digest:
-            if _decided(told, revision, place):
+        if told.get("digest") == manifest.digest and told["revision"] >= revision:
+            if _decided(told, place):
                 return "active"
             if told["reason"] not in ("", hindered):
                 hindered = told["reason"]
@@ -127,9 +127,9 @@ def _awaited(server: Server, place: str, manifest: Manifest, revision: int) -> s
     raise Unwell(f"the device has not said within {TRIAL_S:g} s what became of it")
 
 
-def _decided(told: dict[str, Any], revision: int, place: str) -> bool:
+def _decided(told: dict[str, Any], place: str) -> bool:
     """Return whether the device runs what it was sent; raises Unwell when it refuses."""
-    if told["state"] == "refused" and told["revision"] >= revision:
+    if told["state"] == "refused":
         raise Unwell(f"{place.rpartition('/')[2]} refuses:\n{told['reason']}")
     if told["state"] == "active":
         _warn(told["reason"].splitlines())
