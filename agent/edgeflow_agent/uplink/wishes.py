@@ -18,6 +18,7 @@ from edgeflow_agent.core.bell import Bell
 from edgeflow_agent.core.errors import told
 from edgeflow_agent.core.messages import Offer, Offered, PipelineStatus, Withdraw
 from edgeflow_agent.uplink.memory import Memory, Outcome
+from edgeflow_agent.uplink.patience import Patience
 from edgeflow_agent.uplink.ports import BlobError, Lost, Stream
 from edgeflow_proto.bundle import Manifest, decode_manifest, sha256
 from edgeflow_proto.v1.relay_pb2 import Desired, DesiredState
@@ -53,6 +54,7 @@ class Wishes:
         self._accepted: dict[str, str] = {}  # name → digest that it said is active; its list follows later
         self._coming: tuple[Desired, asyncio.Future[Path]] | None = None  # the bundle that is being fetched
         self._heard = True  # something since the last look
+        self._patience = Patience()
         self._wished, self._todo = Bell(), Bell()
         self.changed = Bell()  # an outcome is new
 
@@ -77,6 +79,7 @@ class Wishes:
                 self._note(wish, "refused", reason, state.revision)
             return
         self._desired = state
+        self._patience.keep({wish.digest for wish in state.pipelines})
         self._wished.ring()
         self._look()
 
@@ -172,6 +175,8 @@ class Wishes:
         except ValueError as error:
             self._note(wish, "refused", str(error), revision)
             return True
+        if self._patience.waits(wish.digest, revision):
+            return False
         self._note(wish, "fetching", "", revision)
         try:
             staging = await self._staged(wish, manifest, stream)
@@ -198,8 +203,11 @@ class Wishes:
         if isinstance(error, OSError) and error.errno == errno.EFBIG:  # more than this device will ever hold
             self._note(wish, "refused", told(error), self._revision)
             return True
-        log.warning("%s: %s", wish.name, told(error), extra={"pipeline": wish.name})
-        self._note(wish, "fetching", f"{told(error)}; it is tried again", self._revision)
+        words = f"{told(error)}; it is tried again"
+        if isinstance(error, ValueError):
+            words += f" in {self._patience.spoiled(wish.digest, self._revision) / 60:.0f} min"
+        log.warning("%s: %s", wish.name, words, extra={"pipeline": wish.name})
+        self._note(wish, "fetching", words, self._revision)
         return False
 
     async def _offer(self, wish: Desired, staging: Path) -> bool:

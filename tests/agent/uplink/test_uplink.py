@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,20 @@ def test_what_the_relay_wants_is_fetched_over_breaks_offered_and_reported(
     relay.desired = DesiredState(revision=4)
     relay.start()
     assert device.hear(messages.Withdraw).name == "new"
+
+
+def test_what_has_rotted_at_the_relay_is_fetched_once_a_while(
+    device: AgentdStandIn, relay: StandInRelay
+) -> None:
+    wish = desired(relay, 1, {"pipeline.yaml": b"edgeflow: 1\nname: new\n"})
+    relay.blobs = {digest: bytes(len(data)) for digest, data in relay.blobs.items()}
+    device.start()
+    device.hear(messages.Claim)
+    told = eventually(lambda: [s for s in relay.statuses if s.reason], "the device says what is wrong")
+    assert told[0].digest == wish.digest
+    assert told[0].reason.endswith("what came has another digest; it is tried again in 1 min")
+    time.sleep(2)
+    assert relay.offsets == [0]
 
 
 def test_nothing_is_left_in_staging_by_a_link_that_was_killed(device: AgentdStandIn) -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from edgeflow_agent.core.messages import Offer, Offered, PipelineStatus, Withdraw
+from edgeflow_agent.uplink import patience
 from edgeflow_agent.uplink import wishes as module
 from edgeflow_agent.uplink.memory import Memory
 from edgeflow_agent.uplink.ports import Lost, Stream
@@ -82,6 +83,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(module, "RETRY_S", (0.001, 0.01))
+    monkeypatch.setattr(patience, "SPOILED_S", (0.001, 0.01))
     return World(tmp_path)
 
 
@@ -262,6 +264,47 @@ def test_a_failing_fetch_is_reported_and_tried_again_while_others_go_on(
 
     play(world, part)
     assert {message.name for message in world.told} == {"a", "b"}
+
+
+def test_a_bundle_that_comes_spoiled_is_left_alone_for_longer_each_time_unless_it_is_wished_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "SPOILED_S", (60.0, 21600.0))
+    world.failures = [ValueError("another digest") for _ in range(20)]
+    waits = []
+
+    async def part() -> None:
+        world.wishes.pipelines({})
+        for revision in range(1, 12):
+            world.wishes.desire(DesiredState(revision=revision, pipelines=[wish("a")]))
+            await world.until(lambda: len(world.failures) == 20 - revision)  # noqa: B023
+            await asyncio.sleep(0.03)  # and not again
+            assert len(world.failures) == 20 - revision
+            waits.append(world.wishes.outcomes["a"].reason)
+        world.failures = []
+        world.wishes.desire(DesiredState(revision=12, pipelines=[wish("a"), wish("b")]))
+        await world.until(lambda: len(world.told) == 2)
+
+    play(world, part)
+    assert waits[:3] == [f"another digest; it is tried again in {minutes} min" for minutes in (1, 2, 4)]
+    assert waits[-1] == "another digest; it is tried again in 360 min"
+
+
+def test_a_bundle_that_waits_keeps_no_other_from_coming(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "SPOILED_S", (0.3, 1.0))
+    world.failures = [ValueError("another digest")]
+
+    async def part() -> None:
+        world.wishes.pipelines({})
+        world.wishes.desire(DesiredState(revision=1, pipelines=[wish("a"), wish("b")]))
+        await world.until(lambda: world.told)
+        assert world.staged == ["b"]
+        await world.until(lambda: len(world.told) == 2)  # once it has waited
+
+    play(world, part)
+    assert world.staged == ["b", "a"]
 
 
 def test_an_agentd_that_takes_nothing_now_is_asked_again_and_no_staging_is_left(world: World) -> None:
