@@ -46,9 +46,9 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_time_ms", 20_000),
-    # On a slow way an answer waits behind a block: any byte that comes shows that the device is there.
+    # The kernel too ends a connection on which nothing sent is acknowledged for this long (TCP_USER_TIMEOUT).
     ("grpc.keepalive_timeout_ms", 60_000),
-    ("grpc.http2.ping_timeout_ms", 3_600_000),
+    ("grpc.http2.ping_timeout_ms", 600_000),  # on a slow way an answer waits behind a block
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
 )

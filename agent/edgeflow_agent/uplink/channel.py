@@ -22,9 +22,9 @@ from edgeflow_proto.v1.service_pb2_grpc import BlobsStub, FleetStub
 KEEPALIVE_MS = 20_000
 _OPTIONS = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    # On a slow way an answer waits behind a block: any byte that comes shows that the relay is there.
+    # The kernel too ends a connection on which nothing sent is acknowledged for this long (TCP_USER_TIMEOUT).
     ("grpc.keepalive_timeout_ms", 60_000),
-    ("grpc.http2.ping_timeout_ms", 3_600_000),
+    ("grpc.http2.ping_timeout_ms", 600_000),  # on a slow way an answer waits behind a block
     ("grpc.use_local_subchannel_pool", 1),  # another attempt's back-off must not be ours
     ("grpc.enable_retries", 0),
     ("grpc.max_send_message_length", -1),
