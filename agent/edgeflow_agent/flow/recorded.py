@@ -111,6 +111,7 @@ class Recorded:
         start, wanted = self._start(first, around.before), self.wanted
         if start < min(wanted.since, self.done):
             self._short.add()
+        self._let_go()
         start = max(self.done, start)
         if wanted.start >= 0 and start > (stop := self._stop()):
             wanted = self.wanted = Wanted([*wanted.whole, (wanted.start, stop)], since=wanted.since)
@@ -118,6 +119,12 @@ class Recorded:
         wanted.end = max(wanted.end, last + 1 + _rows(around.after))
         if around.after is not None and around.after.ns is not None and last >= self.reader.oldest():
             wanted.until = max(wanted.until, int(self.reader.at(last, 1).t[0]) + around.after.ns)
+
+    def _let_go(self) -> None:
+        """Keep no more stretches than the ring has rows: once half of them are overwritten, let those go."""
+        whole = self.wanted.whole
+        if whole and whole[len(whole) // 2][1] <= (oldest := self.reader.oldest()):
+            self.lose(oldest)
 
     def _start(self, row: int, before: Extent | None) -> int:
         """Return the first row that is to be recorded with `row`."""
@@ -148,18 +155,22 @@ class Recorded:
         """
         if self.reader.head < self.reader.position:
             return []
-        if self.whole:
-            found = [(self.done, self.reader.position)]
-        else:
-            found = [*self.wanted.whole]
-            found += [(self.wanted.start, self._stop())] if self.wanted.start >= 0 else []
         left, out = max(1, PORTION_BYTES // self._row_bytes), []
-        for start, stop in _merged(sorted(found), self.done):
+        for start, stop in self._waiting():
             out.append((start, min(stop, start + left)))
             left -= out[-1][1] - start
             if left <= 0:
                 break
         return out
+
+    def _waiting(self) -> Stretches:
+        """Return all rows that are to be written and have come, whether or not they were overwritten."""
+        if self.whole:
+            found = [(self.done, self.reader.position)]
+        else:
+            found = [*self.wanted.whole]
+            found += [(self.wanted.start, self._stop())] if self.wanted.start >= 0 else []
+        return _merged(sorted(found), self.done)
 
     @property
     def waiting(self) -> int:
@@ -210,6 +221,10 @@ class Recorded:
                 self.wanted.since = start
             self.done = max(self.done, stop)
         self.wanted.whole = [(start, stop) for start, stop in self.wanted.whole if stop > self.done]
+
+    def lose(self, upto: int) -> None:
+        """Count as dropped what was to be recorded of the rows before one: it never will be."""
+        self.passed([(start, min(stop, upto)) for start, stop in self._waiting() if start < upto], 0)
 
 
 def _rows(extent: Extent | None) -> int:

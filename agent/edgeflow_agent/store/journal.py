@@ -169,14 +169,15 @@ class Journal:
         evicted since the last call that returned. `acked` says which events the relay has; where nobody
         knows, it is what was known before. Raises JournalError when the disk is full or failing, LimitError
         where the blocks are more than the limit allows; nothing was written then, and the call may be
-        repeated.
+        repeated. The copy of the state never costs events that nobody else has: where it does not go in
+        beside them, the one before stays.
         """
         encoded = [(block.count, block.encode()) for block in blocks]
         copy = msgspec.msgpack.encode(durable) if durable is not None else b""
         self._hear(acked)
         try:
             self._stand()
-            self._make_room(segment.room([data for _, data in encoded]) + 2 * len(copy))
+            self._make_room(segment.room([data for _, data in encoded]))
             self._append(encoded, serial)
         except (lmdb.Error, OSError, SegmentError) as error:
             raise JournalError(str(error)) from error
@@ -257,12 +258,24 @@ class Journal:
         self.next = following
 
     def _copy(self, durable: bytes) -> None:
-        """Replace the copy of the state; a full disk keeps the one before."""
+        """Replace the copy of the state; the one before stays where the disk is full, or the journal is."""
         self._beside = None
         try:
+            if not self._admits(len(durable)):
+                raise OSError(f"{len(durable)} bytes do not go in beside the events")
             _write(self._path / STATE, durable)
         except OSError as error:
             log.warning("%s: the copy of the state stays as it was: %s", self._path.name, error)
+
+    def _admits(self, size: int) -> bool:
+        """Say whether a copy goes in beside the one before; only what the relay has goes for that."""
+        over = self.bytes + -(-size // segment.PAGE) * segment.PAGE - self.limit
+        segments = self._segments()
+        going, over = surplus(self._path, segments, over, self._acked)
+        if over > 0:
+            return False
+        self._remove(segments, going)
+        return True
 
     def _marks(self, following: int, serial: int) -> Marks:
         return Marks(following, serial, self._gone, self._acked)
@@ -308,10 +321,13 @@ class Journal:
         over = self.bytes + need - self.limit + segment.room([b""])
         segments = self._segments()
         going, over = surplus(self._path, segments, over, self._acked if self.hold else None)
+        self._remove(segments, going)
+        return over
+
+    def _remove(self, segments: Sequence[Path], going: Sequence[Path]) -> None:
         self._tell(numbers(segments, going, self._acked))
         remove(self._path, going)
         self._beside = None
-        return over
 
     def _tell(self, evicted: Evicted | None) -> None:
         """Commit which events are about to go."""

@@ -378,6 +378,20 @@ def test_a_disk_that_refuses_costs_rows_and_nothing_else(make: Make) -> None:
     assert bench.slot.counter("recording_refused").value == 0
 
 
+def test_while_the_disk_refuses_no_more_is_wanted_than_the_ring_has(make: Make) -> None:
+    bench = make("", "{before: 1, after: 1}", "buffer: 100 rows", limit=0)
+    for turn in range(500):
+        bench.rows(10)
+        bench.event(bench.written - 5, bench.written - 5)
+        bench.recorder.turn(turn * 10**9)
+        assert len(bench.recorder.wanted["a"].whole) <= bench.source.reader._kept // 5 + 1
+    bench.recorder.limit(BYTES)
+    bench.recorder.end()
+    found = bench.recorded()
+    assert found[-3:] == [4994, 4995, 4996]
+    assert bench.counter("recording_dropped_total") == 1500 - len(found)
+
+
 def test_a_folder_that_cannot_be_made_is_tried_again(make: Make, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file where a folder is to be")
     bench = make("taken/p")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeflow_agent.store import segment
-from edgeflow_agent.store.journal import Damage, Durable, Journal, JournalError
+from edgeflow_agent.store.journal import Damage, Durable, Journal, JournalError, durable_of
 from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_agent.store.retention import Evicted
 from edgeflow_proto.event import Block, Clock, Column, decode_block
@@ -229,6 +229,23 @@ def test_a_full_disk_keeps_the_copy_of_the_state_that_was_there(tmp_path: Path) 
     journal.close()
     again = Journal(tmp_path, BYTES)
     assert (again.serial, again.durable) == (2, Durable("digest", b"old"))
+
+
+@pytest.mark.parametrize("acked", [0, 10_000])
+def test_a_copy_of_the_state_costs_no_events_but_those_the_relay_has(tmp_path: Path, acked: int) -> None:
+    journal = Journal(tmp_path, 9 << 20)
+    journal.commit([], 1, Durable("digest", b"old"))
+    for serial in range(2, 7):
+        journal.commit([block(100_000)], serial, None, lambda: acked)
+    large = Durable("digest", bytes(6 << 20))
+    assert journal.commit([], 10, large, lambda: acked) is None
+    assert (journal.serial, durable_of(tmp_path)) == (10, Durable("digest", b"old"))
+    small = Durable("digest", bytes(4 << 20))
+    evicted = journal.commit([], 11, small, lambda: 40 * acked)
+    assert taken(tmp_path) <= journal.limit
+    assert durable_of(tmp_path) == (small if acked else Durable("digest", b"old"))
+    assert (evicted.lost, evicted.last < 400_000) == (0, True) if evicted is not None else not acked
+    journal.close()
 
 
 def test_a_full_disk_refuses_a_commit_and_loses_nothing_that_was_committed(tmp_path: Path) -> None:
