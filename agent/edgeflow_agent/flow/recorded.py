@@ -20,7 +20,7 @@ from edgeflow_proto.pipeline.units import Extent
 from edgeflow_proto.rows import MAX_BLOCK_ROWS, Rows
 
 BLOCK_BYTES = 256 << 10
-PORTION_BYTES = 4 << 20  # of rows in one commit
+STRETCH_BYTES = 4096  # that the shortest stretch may take on disk
 _ROW = (1 << ROW_BITS) - 1
 
 Stretches = list[tuple[int, int]]  # rows of the ring, from the first to before the second
@@ -30,7 +30,8 @@ class Wanted(msgspec.Struct, array_like=True):
     """What is to be recorded around events: whole stretches, and one that rows still come to.
 
     That one goes from row `start` (-1: there is none) to before row `end`, and on up to time `until`. `since`
-    is the first row of the stretch that was recorded last.
+    is the first row of the stretch that was recorded last. Of the rows before `done` none is to be recorded any
+    more: they are, or were counted as dropped, or never were to be.
     """
 
     whole: Stretches = []
@@ -38,6 +39,7 @@ class Wanted(msgspec.Struct, array_like=True):
     end: int = 0
     until: int = -1
     since: int = 0
+    done: int = 0
 
 
 class Recorded:
@@ -51,7 +53,7 @@ class Recorded:
         self.reader = source.reader
         self.name = source.name
         self.wanted = Wanted()
-        self.done = 0
+        self.portion = 0  # bytes of its rows in one commit, at most; a row goes in whatever it takes
         self._around = intake.record if isinstance(intake.record, Around) else None
         self._payload = flow.domain == "payload"
         self._key_name = source.key_name if flow.key is not None else None
@@ -69,6 +71,11 @@ class Recorded:
         """Whether all rows are recorded."""
         return self._around is None
 
+    @property
+    def done(self) -> int:
+        """The row before which all that is ever to be recorded is."""
+        return self.wanted.done
+
     def after(self, stretches: Stretches) -> int:
         """Return the number of the row that comes next once stretches are written."""
         return self._base | max(self.done, stretches[-1][1] if stretches else 0)
@@ -81,7 +88,16 @@ class Recorded:
     def go_on(self, following: int) -> None:
         """Take up where a recording ends, if the row that comes next there is one of this ring."""
         if following >> ROW_BITS == self.reader.spec.generation:
-            self.done = max(self.done, following & _ROW)
+            self._pass(following & _ROW)
+
+    def resume(self, wanted: Wanted) -> None:
+        """Take up where a worker was that was killed."""
+        done, self.wanted = self.done, wanted
+        self._pass(done)
+
+    def _pass(self, row: int) -> None:
+        """All before a row is done with."""
+        self.wanted.done = max(self.wanted.done, row)
 
     @property
     def needed(self) -> int:
@@ -114,7 +130,8 @@ class Recorded:
         self._let_go()
         start = max(self.done, start)
         if wanted.start >= 0 and start > (stop := self._stop()):
-            wanted = self.wanted = Wanted([*wanted.whole, (wanted.start, stop)], since=wanted.since)
+            wanted.whole.append((wanted.start, stop))
+            wanted.start, wanted.end, wanted.until = -1, 0, -1
         wanted.start = start if wanted.start < 0 else min(start, wanted.start)
         wanted.end = max(wanted.end, last + 1 + _rows(around.after))
         if around.after is not None and around.after.ns is not None and last >= self.reader.oldest():
@@ -155,10 +172,11 @@ class Recorded:
         """
         if self.reader.head < self.reader.position:
             return []
-        left, out = max(1, PORTION_BYTES // self._row_bytes), []
+        left, out = self.portion, Stretches()
         for start, stop in self._waiting():
-            out.append((start, min(stop, start + left)))
-            left -= out[-1][1] - start
+            count = min(stop - start, max(1, left // self._row_bytes))
+            out.append((start, start + count))
+            left -= max(STRETCH_BYTES, count * self._row_bytes)
             if left <= 0:
                 break
         return out
@@ -175,13 +193,17 @@ class Recorded:
     @property
     def waiting(self) -> int:
         """How many bytes wait to be written, of the next portion."""
-        return self._row_bytes * sum(stop - start for start, stop in self.stretches())
+        return self._bytes_of(self.stretches())
+
+    def _bytes_of(self, stretches: Stretches) -> int:
+        return self._row_bytes * sum(stop - start for start, stop in stretches)
 
     @property
     def pressed(self) -> bool:
-        """Whether the writer of the ring will soon come round to what waits."""
+        """Whether half a portion waits, or the writer of the ring will soon come round to what does."""
         stretches = self.stretches()
-        return bool(stretches) and self.reader.head - stretches[0][0] > self._kept
+        late = bool(stretches) and self.reader.head - stretches[0][0] > self._kept
+        return late or 2 * self._bytes_of(stretches) > self.portion
 
     def blocks(self, stretches: Stretches, clock: Clock, digest: str) -> Iterator[Rows]:
         """Yield the rows of stretches, without those that were overwritten."""
@@ -219,7 +241,7 @@ class Recorded:
         for start, stop in stretches:
             if start > self.done:
                 self.wanted.since = start
-            self.done = max(self.done, stop)
+            self._pass(stop)
         self.wanted.whole = [(start, stop) for start, stop in self.wanted.whole if stop > self.done]
 
     def lose(self, upto: int) -> None:

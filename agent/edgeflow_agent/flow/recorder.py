@@ -2,7 +2,8 @@
 
 What is recorded is known by row numbers alone. So a worker that was killed goes on where the recording ends,
 with rows that are in the rings still, and rows that are run again are not recorded again. Where the disk
-refuses, rows stay in the rings until their writers come round; what these overwrite is counted.
+or the limit refuses, rows stay in the rings until their writers come round; what these overwrite is counted,
+and so is what still waits at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from edgeflow_agent.core.batch import Int64s
 from edgeflow_agent.core.board import Slot
 from edgeflow_agent.flow.recorded import Recorded, Stretches, Wanted
 from edgeflow_agent.flow.source import Source
-from edgeflow_agent.store.journal import JournalError
+from edgeflow_agent.store.journal import JournalError, LimitError
 from edgeflow_agent.store.recording import Recording
 from edgeflow_proto.pipeline.graph import Graph
 from edgeflow_proto.rows import Rows
@@ -26,6 +27,7 @@ from edgeflow_proto.rows import Rows
 log = logging.getLogger("edgeflow.recorder")
 EVERY_NS = 10**9  # shortest time between two commits, unless much waits
 COMMIT_BYTES = 1 << 20  # of rows, which are worth a commit of their own
+PORTION_BYTES = 4 << 20  # of rows in one commit, at most
 STATE_BYTES = 4 << 20  # of rows, from one state of the steps to the next
 MAX_PATIENCE = 10  # times the usual, between two tries
 
@@ -52,19 +54,26 @@ class Recorder:
         self._failing = slot.counter("recording_refused")
 
     def resume(self, wanted: Mapping[str, Wanted]) -> None:
-        """Take up what a worker that was killed still had to record around events."""
+        """Take up how far a worker that was killed had come, and what it still had to record."""
         for name, found in wanted.items():
             if name in self._inputs:
-                self._inputs[name].wanted = found
+                self._inputs[name].resume(found)
 
     def begin(self, path: Path, limit: int) -> None:
         """Go on where the recording in a folder ends, which may take `limit` bytes."""
-        self._path, self._limit = path, limit
+        self._path = path
+        self._divide(limit)
         if self._inputs:
             self._open()
 
+    def _divide(self, limit: int) -> None:
+        """Let a commit be a quarter of the limit at most, of which each input has its share."""
+        self._limit = limit
+        for recorded in self._inputs.values():
+            recorded.portion = min(PORTION_BYTES, limit // 4) // len(self._inputs)
+
     def _open(self) -> Recording | None:
-        """Return the recording, ``None`` where the disk refuses."""
+        """Return the recording, ``None`` where it cannot be opened."""
         if self._recording is None:
             try:
                 self._recording = Recording(self._path, self._limit)
@@ -78,18 +87,19 @@ class Recorder:
 
     @property
     def wanted(self) -> dict[str, Wanted]:
-        """What is still to be recorded around events."""
-        return {name: recorded.wanted for name, recorded in self._inputs.items() if not recorded.whole}
+        """How far each input has come, and what of it is still to be recorded around events."""
+        return {name: recorded.wanted for name, recorded in self._inputs.items()}
 
     def limit(self, limit: int) -> None:
         """Keep within another limit from now on."""
-        self._limit, self._tried = limit, 0
+        self._divide(limit)
+        self._tried = 0
         if self._recording is not None:
             self._gone.add(self._recording.trim(limit))
             self._bytes.set(self._recording.bytes)
 
     def needed(self, source: Source) -> int:
-        """Return from which row on the ring of an input is needed; nothing is while the disk refuses."""
+        """Return from which row on the ring of an input is needed; nothing is while none can be recorded."""
         recorded = self._inputs.get(source.name)
         return source.reader.position if recorded is None or self._refused else recorded.needed
 
@@ -108,7 +118,7 @@ class Recorder:
             self._write(now)
 
     def committed(self, now: int) -> None:
-        """Write the rows around events that have just been committed, unless the disk refuses."""
+        """Write the rows around events that have just been committed, unless that was refused before."""
         if not self._refused and any(not r.whole and r.stretches() for r in self._inputs.values()):
             self._write(now)
 
@@ -118,24 +128,30 @@ class Recorder:
         return sum(recorded.waiting for recorded in inputs) >= COMMIT_BYTES or any(r.pressed for r in inputs)
 
     def end(self) -> None:
-        """Write all that waits, and close."""
+        """Write all that waits, count what cannot be written, and close."""
         while self._write(clock.boottime_ns()):
             pass
+        for recorded in self._inputs.values():
+            recorded.lose(recorded.reader.position)
         recording, self._recording = self._recording, None
         if recording is not None:
             recording.close()
 
     def _write(self, now: int) -> bool:
-        """Write a portion of what waits of each input, in one commit; return whether any was."""
+        """Write a portion of what waits of each input, in one commit; return whether any could be."""
         self._tried = now
-        waits = any(recorded.stretches() for recorded in self._inputs.values())
+        for recorded in self._inputs.values():
+            recorded.lose(recorded.reader.oldest())
+        waits = self._refused or any(recorded.stretches() for recorded in self._inputs.values())
         recording = self._open() if waits else None
-        if recording is None:
-            return False
+        return recording is not None and self._commit(recording, now)
+
+    def _commit(self, recording: Recording, now: int) -> bool:
+        """Write a portion; return whether it could be."""
         taken = {name: recorded.stretches() for name, recorded in self._inputs.items()}
         blocks = self._blocks(taken, now)
         try:
-            self._gone.add(recording.write(blocks) if blocks else 0)
+            self._gone.add(recording.write(blocks))
         except JournalError as error:
             self._refuse(error)
             return False
@@ -159,7 +175,7 @@ class Recorder:
         if blocks and self._whole and self._stateless >= STATE_BYTES and self._all(following):
             self._stateless = 0
             state = self._state()
-            if len(state) <= STATE_BYTES:
+            if len(state) <= min(STATE_BYTES, self._limit // 4):
                 blocks[-1] = msgspec.structs.replace(blocks[-1], state=state)
         return blocks
 
@@ -172,4 +188,4 @@ class Recorder:
         if not self._refused:
             log.error("%s is not recorded: %s", self._path.name, error)
         self._refused += 1
-        self._failing.set(1)
+        self._failing.set(2 if isinstance(error, LimitError) else 1)

@@ -306,7 +306,7 @@ class Journal:
         """
         if self.bytes + need <= self.limit:
             return
-        words = f"the journal may take {self.limit} bytes: {need} more do not go in"
+        words = f"it may take {self.limit} bytes: {need} more do not go in"
         if need and need + segment.room([b""]) > self.limit and not self.hold:
             raise LimitError(words)
         over = self._let_go(need)

@@ -367,7 +367,8 @@ def test_a_disk_that_refuses_costs_rows_and_nothing_else(make: Make) -> None:
     for turn in range(20):
         bench.rows(50)
         bench.recorder.turn(turn * 10**9)
-    assert bench.slot.counter("recording_refused").value == 1
+    assert bench.slot.counter("recording_refused").value == 2
+    assert 0 < bench.counter("recording_dropped_total") <= bench.source.reader.oldest()
     assert bench.recorder.needed(bench.source) == bench.written  # nobody is kept waiting
     assert bench.recorded() == []
     bench.recorder.limit(BYTES)
@@ -390,6 +391,53 @@ def test_while_the_disk_refuses_no_more_is_wanted_than_the_ring_has(make: Make) 
     found = bench.recorded()
     assert found[-3:] == [4994, 4995, 4996]
     assert bench.counter("recording_dropped_total") == 1500 - len(found)
+
+
+@pytest.mark.parametrize(
+    ("record", "wanted"),
+    [("all", 3000), ("{before: 1, after: 1}", 90), ("{before: 1 ms, after: 100 s}", 2950)],
+)
+def test_what_is_refused_to_the_end_is_counted_once_although_the_worker_is_killed(
+    make: Make, record: str, wanted: int
+) -> None:
+    bench = make("", record, "buffer: 100 rows", limit=0)
+    for turn in range(30):
+        bench.rows(100)
+        bench.event(bench.written - 50, bench.written - 50)
+        bench.recorder.turn(turn * 10**12)
+        bench.kill(bench.written - 10)
+    bench.recorder.end()
+    assert (bench.counter("recorded_rows_total"), bench.counter("recording_dropped_total")) == (0, wanted)
+
+
+def test_where_nothing_waits_any_more_it_is_known_again_that_it_could_be_recorded(make: Make) -> None:
+    bench = make("", "{before: 1, after: 1}", "buffer: 100 rows", limit=0)
+    bench.rows(10)
+    bench.event(5, 5)
+    bench.recorder.turn(10**9)
+    bench.rows(5000)
+    bench.recorder.limit(BYTES)
+    bench.recorder.turn(2 * 10**9)
+    assert bench.slot.counter("recording_refused").value == 0
+    assert (bench.blocks(), bench.counter("recording_dropped_total")) == ([], 3)
+
+
+@pytest.mark.parametrize("record", ["all", "{before: 1, after: 1}"])
+def test_more_than_the_limit_waits_in_the_ring_when_the_recording_may_grow_again(
+    make: Make, record: str
+) -> None:
+    bench = make("", record, "buffer: 400000 rows", limit=0)
+    for _ in range(3000):
+        bench.rows(100)
+        bench.event(bench.written - 50, bench.written - 50)
+    bench.recorder.turn(10**9)
+    bench.recorder.limit(3 << 20)
+    for turn in range(2, 30):
+        bench.recorder.turn(turn * 10**9)
+    assert bench.slot.counter("recording_refused").value == 0
+    bench.recorder.end()
+    assert bench.recorded()[-1] == (bench.written - 1 if record == "all" else bench.written - 49)
+    assert sum(file.stat().st_blocks * 512 for file in bench.folder.iterdir()) <= 3 << 20
 
 
 def test_a_folder_that_cannot_be_made_is_tried_again(make: Make, tmp_path: Path) -> None:
