@@ -23,6 +23,7 @@ from edgeflow_proto.pipeline.flow import ITEM_BYTES
 CONTENT_TYPE = "application/cbor-seq"
 ROWS_VERSION = 1
 MAX_BLOCK_ROWS = 1 << 16
+SKIPPED = "skipped"
 _MOST = 64 << 20  # bytes of a block that was sent
 _BYTE_STRING, _SHORT, _LONGEST = 2, 24, 27  # major type; what says that the size takes 1, and 8, more bytes
 _STATE = cbor2.dumps("state")
@@ -37,7 +38,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `values` are ``(count, *shape)`` of `dtype`, `columns` name their last axis. `keys` holds each distinct
     key once, `numbers` are those that its ring and the steps know them by, and `key` uint32 ``(count,)``
     points into both (all empty where the input has none). `gaps` says why rows are missing before the row at
-    that place.
+    that place; `SKIPPED` that this row itself was not run, because the pipeline died on it.
 
     `digest` is that of the pipeline that ran them. `next` are the numbers of the rows that come next, of each
     input, once this block and those written with it are; `state` is what the steps remembered there, if that

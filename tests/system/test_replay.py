@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -291,3 +293,41 @@ def report(device: Device, broker: Mosquitto, sensed: Path) -> int:
     eventually(lambda: device.metric("edgeflow_recorded_rows_total") - before >= sent, "all is recorded")
     device.stop()
     return sent
+
+
+FRAGILE = """
+edgeflow: 1
+name: press
+inputs: {accel: {mqtt: plant/accel, decode: {json: {samples: data}}, fields: [x, n], rate: 100 Hz, record: all}}
+steps: {f: {from: accel, python: {function: code.f, columns: [x, n]}}}
+outputs: {all: {from: f, event: {type: press.all, data: [n]}}}
+"""
+CODE = """
+import os, signal
+def f(rows):
+    if (rows[:, 1] == 50).any():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return rows
+"""
+
+
+def test_a_row_that_killed_its_worker_does_not_kill_the_replay(
+    device: Device, broker: Mosquitto, tmp_path: Path
+) -> None:
+    device.start()
+    bundle = device.pipelines / "press"
+    bundle.mkdir()
+    (bundle / "code.py").write_text(CODE)
+    (bundle / "pipeline.yaml").write_text(FRAGILE)
+    eventually(lambda: '"running"' in device.text("/api/v1/pipelines"), "it runs", 30)
+    sender = sensor.start(broker.port, "plant/accel", tmp_path / "sent.npy", seconds=3, rate=100, block=10)
+    sent = sensor.report(sender)
+    eventually(lambda: device.metric("edgeflow_recorded_rows_total") == sent, "all is recorded", 60)
+    eventually(lambda: len(device.events("press", "press.all")) == sent - 1, "all but one are decided on")
+    device.stop()
+    command = [sys.executable, "-m", "edgeflow_tools.cli", "replay", str(device.store), "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(result.stdout)
+    assert (found["rows"], found["skipped_rows"], found["holes"]) == (sent, 1, 0)
+    assert found["journal"]["outputs"] == {"all": {"same": sent - 1}}
+    assert (found["journal"]["differences"], found["journal"]["open"]) == ([], 0)

@@ -17,7 +17,7 @@ from edgeflow_proto.event import ROW_BITS, Clock
 from edgeflow_proto.pipeline.flow import Flow
 from edgeflow_proto.pipeline.kinds.base import Around, Intake
 from edgeflow_proto.pipeline.units import Extent
-from edgeflow_proto.rows import MAX_BLOCK_ROWS, Rows
+from edgeflow_proto.rows import MAX_BLOCK_ROWS, SKIPPED, Rows
 
 BLOCK_BYTES = 256 << 10
 STRETCH_BYTES = 4096  # that the shortest stretch may take on disk
@@ -30,8 +30,9 @@ class Wanted(msgspec.Struct, array_like=True):
     """What is to be recorded around events: whole stretches, and one that rows still come to.
 
     That one goes from row `start` (-1: there is none) to before row `end`, and on up to time `until`. `since`
-    is the first row of the stretch that was recorded last. Of the rows before `done` none is to be recorded any
-    more: they are, or were counted as dropped, or never were to be.
+    is the first row of the stretch that was recorded last. Of the rows before `done` none is to be recorded
+    any more: they are, or were counted as dropped, or never were to be. `skipped` are rows that were not run,
+    because workers died on them; they are recorded as such.
     """
 
     whole: Stretches = []
@@ -40,6 +41,7 @@ class Wanted(msgspec.Struct, array_like=True):
     until: int = -1
     since: int = 0
     done: int = 0
+    skipped: list[int] = []
 
 
 class Recorded:
@@ -223,14 +225,16 @@ class Recorded:
 
     def _block(self, batch: Batch, clock: Clock, digest: str) -> Rows:
         spec, name = self.reader.spec, self._key_name
-        marks = np.flatnonzero(batch.key > KEY_MASK).tolist()
+        marks, first = np.flatnonzero(batch.key > KEY_MASK).tolist(), int(batch.span[0, 0])
+        places = [(self._base | row) - first for row in self.wanted.skipped]
+        skipped = {place: SKIPPED for place in places if 0 <= place < len(batch)}
         keys, key = np.unique(batch.key & np.uint32(KEY_MASK), return_inverse=True)
         return Rows(
-            input=self.name, first=int(batch.span[0, 0]), count=len(batch), clock=clock, t=_bytes(batch.t),
+            input=self.name, first=first, count=len(batch), clock=clock, t=_bytes(batch.t),
             shape=spec.shape, dtype=spec.dtype, values=_bytes(batch.values), columns=batch.columns or (),
             keys=tuple(map(name, keys.tolist())) if name else (),
             numbers=tuple(keys.tolist()) if name else (), key=_bytes(key.astype(np.uint32)) if name else b"",
-            gaps={row: Gap(int(batch.key[row]) >> 28).name.lower() for row in marks}, digest=digest,
+            gaps={row: Gap(int(batch.key[row]) >> 28).name.lower() for row in marks} | skipped, digest=digest,
             domain="payload" if self._payload else "arrival",
         )  # fmt: skip
 
@@ -243,6 +247,12 @@ class Recorded:
                 self.wanted.since = start
             self._pass(stop)
         self.wanted.whole = [(start, stop) for start, stop in self.wanted.whole if stop > self.done]
+
+    def skip(self) -> None:
+        """The next row is not run."""
+        oldest = self.reader.oldest()
+        known = [row for row in self.wanted.skipped if row >= oldest]
+        self.wanted.skipped = [*known, self.reader.position]
 
     def lose(self, upto: int) -> None:
         """Count as dropped what was to be recorded of the rows before one: it never will be."""

@@ -109,6 +109,11 @@ class Recorder:
             place = 2 * inputs.index(name) if name in inputs else -1
             recorded.events(span[:, place : place + 2] if place >= 0 else None)
 
+    def skip(self, source: Source) -> None:
+        """Note that the next row of an input is not run, because workers died on it."""
+        if source.name in self._inputs:
+            self._inputs[source.name].skip()
+
     # writing
 
     def turn(self, now: int) -> None:

@@ -210,6 +210,7 @@ class Worker:
                 "values": row.values.ravel()[:64].tolist(), "reason": "workers died on it again and again",
             }  # fmt: skip
             self._tell("deadletter", "error", data, self._arrived(source, int(row.t[0])))
+            self._recorder.skip(source)
             source.reader.position += 1
         self._runtime.gap(source.name)
 

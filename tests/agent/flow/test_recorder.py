@@ -177,6 +177,21 @@ def test_what_a_row_carries_is_recorded_with_it(make: Make) -> None:
     assert (block.digest, block.domain, block.state) == ("digest", "arrival", b"state")
 
 
+@pytest.mark.parametrize("record", ["all", "{before: 3, after: 5}"])
+def test_a_row_that_was_taken_out_is_recorded_as_such_by_whatever_worker(make: Make, record: str) -> None:
+    bench = make("", record)
+    bench.rows(10)
+    bench.kill(4)
+    bench.source.reader.position = 4
+    bench.recorder.skip(bench.source)
+    bench.kill(5)
+    bench.event(5, 6)
+    bench.recorder.end()
+    (block,) = bench.blocks()
+    assert {block.first - BASE + place: why for place, why in block.gaps.items()} == {4: "skipped"}
+    assert 4 in bench.recorded()
+
+
 def test_much_is_written_at_once_in_portions_and_with_a_state_now_and_then(make: Make) -> None:
     bench = make(intake="buffer: 1000000", limit=64 << 20)
     bench.recorder.turn(10**9)

@@ -113,6 +113,20 @@ def test_behind_a_gap_or_a_hole_windows_begin_anew() -> None:
     assert not replay.ran.reach(f"b:{BASE}-{BASE}")
 
 
+@pytest.mark.parametrize("at", [0, 5, 11])
+def test_a_row_that_the_device_took_out_is_left_out_and_windows_begin_anew_behind_it(at: int) -> None:
+    xs = [float(i) for i in range(12)]
+    xs[at] = 1000
+    replay = Replay([player(WINDOWS)], "d")
+    events = run(replay, rows(0, xs, gaps={at: "skipped"}), rows(12, [1, 2, 3, 4]))
+    behind = range(at + 1, 16)
+    expected = [*range(0, at - 3, 4), *behind[: len(behind) - 3 : 4]]
+    assert [event.spans["a"][0] - BASE for event in events] == expected
+    assert all(event.data["x.max"] < 1000 for event in events)
+    assert (replay.skipped, replay.rows, replay.holes) == (1, 16, 0)
+    assert replay.known.holds(f"a:{BASE}-{BASE + 15}")
+
+
 def commit(first: int, count: int, *, rings: tuple[int, int] = (1, 2), **changes: Any) -> list[Rows]:
     """Return rows of two inputs, each from a ring of its own, as they are written together."""
     following = {name: (ring << ROW_BITS) + first + count for name, ring in zip("ab", rings, strict=True)}

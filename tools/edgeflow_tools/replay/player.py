@@ -20,7 +20,7 @@ import numpy as np
 from edgeflow_agent.core.batch import Batch, numbered
 from edgeflow_proto.event import ROW_BITS, Event
 from edgeflow_proto.pipeline.graph import InputNode
-from edgeflow_proto.rows import Course, Rows
+from edgeflow_proto.rows import SKIPPED, Course, Rows
 from edgeflow_tools.engine import Engine, Step
 from edgeflow_tools.replay.memory import Memory
 from edgeflow_tools.replay.pace import Pace
@@ -67,15 +67,20 @@ class Player:
                 self.engine.runtime.gap(name)
 
     def push(self, rows: Rows) -> list[Event]:
-        """Run rows; return their events. Raises Failure where they are none that its input takes."""
+        """Run rows, but for those that the device took out; return their events.
+
+        Raises Failure where they are none that its input takes.
+        """
         node = self.engine.graph.inputs.get(rows.input)
         if node is None:
             return []
         batch, made = self._batch(rows, node), list[Event]()
         self.engine.clock = rows.clock
-        for start, stop in pairwise(sorted({*range(0, rows.count, MAX_ROWS), *rows.gaps, rows.count})):
+        for start, stop in pairwise(_cuts(rows)):
             if start in rows.gaps:
                 self.gap([rows.input])
+            if rows.gaps.get(start) == SKIPPED:
+                continue
             with self.prints.taken():
                 made += self.engine.push(rows.input, batch.take(slice(start, stop)))
         return made
@@ -98,6 +103,12 @@ class Player:
             key = np.array(rows.numbers, np.uint32)[np.frombuffer(rows.key, "<u4")]
         t = np.frombuffer(rows.t, "<i8").astype(np.int64)
         return numbered(_values(rows, node), t, key, rows.first, node.intake.columns)
+
+
+def _cuts(rows: Rows) -> list[int]:
+    """Return where calls of the graph begin and end: a gap begins one, and a row that was not run is one."""
+    behind = (place + 1 for place, why in rows.gaps.items() if why == SKIPPED)
+    return sorted({*range(0, rows.count, MAX_ROWS), *rows.gaps, *behind, rows.count})
 
 
 def _values(rows: Rows, node: InputNode) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
@@ -209,6 +220,7 @@ class Replay:
         self.other = 0  # rows that another pipeline of the name ran
         self.holes = self.restarts = 0
         self.rows = self.leading = 0  # that were run; those of them that led up
+        self.skipped = 0  # those of them that the device took out, and that are left out here too
 
     def events(self, blocks: Iterable[Rows], pace: Pace | None = None) -> Iterator[list[list[Event]]]:
         """Run blocks in their order; yield the events that each player made of each commit's.
@@ -347,6 +359,7 @@ class Replay:
     def _behind(self, rows: Rows) -> None:
         """Note that rows were run."""
         self.rows += rows.count
+        self.skipped += [*rows.gaps.values()].count(SKIPPED)
         self.end = written(rows)
         if self._before_since(rows):
             self.leading += rows.count

@@ -57,6 +57,9 @@ def ground(name: str, replay: Replay, seconds: float, damaged: int) -> Iterator[
         leading = f", {replay.leading:,} of them only to lead up to --from," if replay.leading else ""
         rows = counted(replay.rows, "row", "rows")
         yield f"{name}: {rows} run again{leading} in {seconds:.2f} s ({rate})"
+    if replay.skipped:
+        rows = counted(replay.skipped, "row", "rows")
+        yield f"left out: {rows} that the device took out, because its workers died there"
     if damaged:
         blocks = counted(damaged, "block", "blocks")
         yield f"left out: {blocks} of the recording that cannot be read, named above"

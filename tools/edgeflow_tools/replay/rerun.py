@@ -208,7 +208,7 @@ class Rerun:
         memory = self._players["candidate"].memory if "candidate" in self._players else None
         return {
             "pipeline": self._name, "digest": self._digest, "rows": replay.rows,
-            "leading_rows": replay.leading, "other_rows": replay.other,
+            "leading_rows": replay.leading, "other_rows": replay.other, "skipped_rows": replay.skipped,
             "holes": replay.holes, "restarts": replay.restarts, "seconds": round(self._seconds, 6),
             "damaged": self._damaged, "interrupted": self.interrupted,
             "errors": {name: report.errors(player.engine) for name, player in players},
