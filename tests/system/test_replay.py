@@ -298,7 +298,8 @@ def report(device: Device, broker: Mosquitto, sensed: Path) -> int:
 FRAGILE = """
 edgeflow: 1
 name: press
-inputs: {accel: {mqtt: plant/accel, decode: {json: {samples: data}}, fields: [x, n], rate: 100 Hz, record: all}}
+inputs:
+  accel: {mqtt: plant/accel, decode: {json: {samples: data}}, fields: [x, n], rate: 100 Hz, record: all}
 steps: {f: {from: accel, python: {function: code.f, columns: [x, n]}}}
 outputs: {all: {from: f, event: {type: press.all, data: [n]}}}
 """

@@ -21,6 +21,7 @@ from edgeflow_agent.flow.recorded import Recorded, Stretches, Wanted
 from edgeflow_agent.flow.source import Source
 from edgeflow_agent.store.journal import JournalError, LimitError
 from edgeflow_agent.store.recording import Recording
+from edgeflow_agent.store.segment import PAGE
 from edgeflow_proto.pipeline.graph import Graph
 from edgeflow_proto.rows import Rows
 
@@ -28,7 +29,7 @@ log = logging.getLogger("edgeflow.recorder")
 EVERY_NS = 10**9  # shortest time between two commits, unless much waits
 COMMIT_BYTES = 1 << 20  # of rows, which are worth a commit of their own
 PORTION_BYTES = 4 << 20  # of rows in one commit, at most
-STATE_BYTES = 4 << 20  # of rows, from one state of the steps to the next
+STATE_BYTES = 4 << 20  # on disk, from one state of the steps to the next; a larger one is not told
 MAX_PATIENCE = 10  # times the usual, between two tries
 
 
@@ -47,7 +48,7 @@ class Recorder:
         self._recording: Recording | None = None
         self._path, self._limit = Path(), 0
         self._tried = self._refused = 0
-        self._stateless = STATE_BYTES  # bytes since the newest state
+        self._stateless = STATE_BYTES  # bytes on disk since the newest state
         self._gone = slot.counter("recording_evicted_total")
         self._damaged = slot.counter("recording_damaged_total")
         self._bytes = slot.counter("recording_bytes")
@@ -176,13 +177,18 @@ class Recorder:
             for name, recorded in self._inputs.items()
             for block in recorded.blocks(taken[name], known, self._digest)
         ]
-        self._stateless += sum(len(block.values) + len(block.t) + len(block.key) for block in blocks)
-        if blocks and self._whole and self._stateless >= STATE_BYTES and self._all(following):
-            self._stateless = 0
-            state = self._state()
-            if len(state) <= min(STATE_BYTES, self._limit // 4):
-                blocks[-1] = msgspec.structs.replace(blocks[-1], state=state)
+        if blocks and self._whole:
+            self._stateless += sum(map(_on_disk, blocks))
+            blocks[-1] = msgspec.structs.replace(blocks[-1], state=self._told(following))
         return blocks
+
+    def _told(self, following: Mapping[str, int]) -> bytes:
+        """Return what the steps remember where that is due, and no rows are missing from it."""
+        if self._stateless < STATE_BYTES or not self._all(following):
+            return b""
+        self._stateless = 0
+        state = self._state()
+        return state if len(state) <= min(STATE_BYTES, self._limit // 4) else b""
 
     def _all(self, following: Mapping[str, int]) -> bool:
         """Whether all rows that were run are recorded then: the steps remember no others."""
@@ -194,3 +200,9 @@ class Recorder:
             log.error("%s is not recorded: %s", self._path.name, error)
         self._refused += 1
         self._failing.set(2 if isinstance(error, LimitError) else 1)
+
+
+def _on_disk(block: Rows) -> int:
+    """Return how many bytes a block takes: one that fills half a page takes whole ones of its own."""
+    size = len(block.encode())
+    return size if size < PAGE // 2 else -(-size // PAGE) * PAGE

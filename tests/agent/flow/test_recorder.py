@@ -19,6 +19,7 @@ from edgeflow_agent.control.pipelines import ring_spec
 from edgeflow_agent.core import board, shm
 from edgeflow_agent.core.board import Board, labelled
 from edgeflow_agent.core.ring import Gap, RingReader, RingWriter
+from edgeflow_agent.flow import recorder
 from edgeflow_agent.flow.recorder import STATE_BYTES, Recorder
 from edgeflow_agent.flow.source import Source
 from edgeflow_agent.store.journal import JournalError
@@ -204,6 +205,20 @@ def test_much_is_written_at_once_in_portions_and_with_a_state_now_and_then(make:
     assert len(bench.recorded()) == total
     states = [block.first for block in bench.blocks() if block.state]
     assert 2 <= len(states) <= 4
+
+
+def test_of_slow_inputs_a_state_is_told_as_often_by_bytes_on_disk(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "STATE_BYTES", 64 << 10)
+    for turn in range(1, 1000):
+        bench.rows(1)
+        bench.recorder.turn(turn * 10**9)
+    told = [block.first - BASE for block in bench.blocks() if block.state]
+    taken = sum(file.stat().st_blocks * 512 for file in bench.folder.iterdir())
+    assert told[0] == 0
+    assert len(told) > taken // (128 << 10)
+    assert max(np.diff([*told, 1000])) < 400
 
 
 @given(
