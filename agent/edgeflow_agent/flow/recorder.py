@@ -195,7 +195,8 @@ class Recorder:
         return all(recorded.at == following[name] for name, recorded in self._inputs.items())
 
     def _refuse(self, error: JournalError) -> None:
-        """Try again later."""
+        """Try again later, and say then what the steps remember: rows may be missing before."""
+        self._stateless = STATE_BYTES
         if not self._refused:
             log.error("%s is not recorded: %s", self._path.name, error)
         self._refused += 1

@@ -403,6 +403,7 @@ def test_a_disk_that_refuses_costs_rows_and_nothing_else(make: Make) -> None:
     assert bench.recorded() == []
     bench.recorder.limit(BYTES)
     bench.recorder.turn(100 * 10**9)
+    assert bench.blocks()[-1].state  # rows are missing before
     found = bench.recorded()
     assert found == list(range(1000 - len(found), 1000))
     assert bench.counter("recording_dropped_total") == 1000 - len(found) > 0
