@@ -6,18 +6,15 @@ import os
 from typing import Any
 
 from edgeflow_agent.core import clock, counters
-from edgeflow_agent.core.board import labelled
 from edgeflow_agent.core.counters import BUCKET, Sample, by_label, total
 from edgeflow_agent.core.messages import BrokerStatus, PipelineStatus
 from edgeflow_agent.core.version import version
-from edgeflow_agent.store.budget import LEAST_ROWS
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.web.local import AGENTD_SLOT, IO_SLOT, LINK_SLOT, Local
 from edgeflow_agent.web.metrics import heartbeats
 from edgeflow_proto.event import wall_time
 
-_DISK, _BUDGET = "the disk refuses", "the budget of the storage has no room for"
-_REFUSES = {1: _DISK, 2: _BUDGET}
+_REFUSES = {1: "the disk refuses", 2: "the budget of the storage has no room for"}
 
 
 def device(local: Local) -> dict[str, Any]:
@@ -157,11 +154,7 @@ def _refused(local: Local, status: PipelineStatus) -> list[str]:
     found, out = of_pipeline(local, status), []
     if why := total(found, "journal_refused"):
         out.append(f"pipeline {status.name}: {_REFUSES[why]} its journal; events wait in memory")
-    if total(found, "recording_refused"):
-        limits = local.board.slot(AGENTD_SLOT).read()
-        limit = limits.get(labelled("recording_limit_bytes", pipeline=status.name), LEAST_ROWS)
-        refuses = _BUDGET if limit < LEAST_ROWS else _DISK
-        out.append(
-            f"pipeline {status.name}: {refuses} its recording; rows wait in memory, then they are lost"
-        )
+    if why := total(found, "recording_refused"):
+        what = "its recording; rows wait in memory, then they are lost"
+        out.append(f"pipeline {status.name}: {_REFUSES[why]} {what}")
     return out

@@ -195,11 +195,10 @@ def test_the_device_is_ready_when_what_runs_runs_and_io_beats(link: AgentdStandI
 
 
 @pytest.mark.parametrize(
-    ("limit", "why"), [(0, "the budget of the storage has no room for"), (1 << 30, "the disk refuses")]
+    ("refused", "why"), [(1, "the disk refuses"), (2, "the budget of the storage has no room for")]
 )
-def test_a_recording_that_has_no_room_is_named(link: AgentdStandIn, limit: int, why: str) -> None:
-    link.board.slot(4).counter("recording_refused").set(1)
-    link.board.slot(0).counter(labelled("recording_limit_bytes", pipeline="one")).set(limit)
+def test_a_recording_that_has_no_room_is_named(link: AgentdStandIn, refused: int, why: str) -> None:
+    link.board.slot(4).counter("recording_refused").set(refused)
     link.tell(pipeline("one", slot=4))
     found = eventually(lambda: link.http.get("/api/v1/device").json()["degraded"], "it is named")
     assert found == [f"pipeline one: {why} its recording; rows wait in memory, then they are lost"]

@@ -215,8 +215,8 @@ class Replay:
         self.end = 0  # when the newest rows were written, wall time in ns
         self._written = ("", 0)  # boot, and when that was
         self._commits = 0
-        self._left = False  # the newest rows were left to the others
-        self._kept = False  # they were the pipeline's own, and what its steps remembered of them stayed
+        # The newest rows were left to the others; they were its own, and what its steps remembered stayed.
+        self._left = self._kept = False
         self.other = 0  # rows that another pipeline of the name ran
         self.holes = self.restarts = 0
         self.rows = self.leading = 0  # that were run; those of them that led up
