@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from edgeflow_proto.bundle import MAX_FILES, check_amount, check_file_name
+from edgeflow_proto.bundle import MAX_FILES, check_amount, check_file_name, check_reserved, left_out
 
 CONTENT_TYPE = "application/x-tar"
 
@@ -44,6 +44,7 @@ def pack(files: Mapping[str, bytes]) -> bytes:
 def unpack(data: bytes) -> dict[str, bytes]:
     """Return the files of a tar by name; folders hold nothing, and all else is refused.
 
+    What is hidden or of a cache of Python is left out, whatever it is.
     Raises ValueError for what is not a tar, for links, devices and sparse files, for names that could leave
     the bundle or stand for two things, and for more than a bundle may hold.
     """
@@ -51,6 +52,9 @@ def unpack(data: bytes) -> dict[str, bytes]:
     size = 0
     for member in _members(data):
         if member.kind == tarfile.DIRTYPE:
+            continue
+        check_file_name(member.name)
+        if left_out(member.name):
             continue
         if member.kind not in (tarfile.REGTYPE, tarfile.AREGTYPE):
             raise ValueError(f"{member.name[:100]!r} is not a regular file")
@@ -66,6 +70,7 @@ def unpack(data: bytes) -> dict[str, bytes]:
 def _check_names(files: Mapping[str, bytes]) -> None:
     for name in files:
         check_file_name(name)
+        check_reserved(name)
         name.encode()  # half a surrogate pair is no text
         parts = name.split("/")
         folders = ("/".join(parts[:count]) for count in range(1, len(parts)))

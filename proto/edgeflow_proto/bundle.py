@@ -72,6 +72,8 @@ def decode_manifest(data: bytes) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.MsgspecError as error:
         raise ValueError(f"manifest: {error}") from None
+    except RecursionError:
+        raise ValueError("manifest: it is nested too deeply") from None
     _check_manifest(manifest)
     return manifest
 
@@ -91,13 +93,34 @@ def _check_manifest(manifest: Manifest) -> None:
     if PIPELINE_FILE not in manifest.files:
         raise ValueError(f"manifest: no {PIPELINE_FILE}")
     for name, entry in manifest.files.items():
-        check_file_name(name)
+        _check_listed(name)
         if not _DIGEST.fullmatch(entry.digest) or entry.size < 0:
             raise ValueError(f"manifest: {name} has no proper digest and size")
     check_amount(len(manifest.files), sum(entry.size for entry in manifest.files.values()))
     for folder in {name[:i] for name in manifest.files for i, char in enumerate(name) if char == "/"}:
         if folder in manifest.files:
             raise ValueError(f"manifest: {folder} is both a file and a folder")
+
+
+def _check_listed(name: str) -> None:
+    check_file_name(name)
+    check_reserved(name)
+    if left_out(name):
+        raise ValueError(f"manifest: {name!r} is hidden or of a cache of Python, which no bundle holds")
+    if name == MANIFEST_FILE:
+        raise ValueError(f"manifest: it lists {name}, which is itself")
+
+
+def left_out(name: str) -> bool:
+    """Say whether a file stays out of a bundle wherever one is made: hidden, or of a cache of Python."""
+    return any(part.startswith((".", "__pycache__")) for part in name.split("/"))
+
+
+def check_reserved(name: str) -> None:
+    """Raise ValueError for a file in a folder called as the manifest is, which lies beside the files."""
+    if name.startswith(f"{MANIFEST_FILE}/"):
+        what = f"{MANIFEST_FILE} is the name of the bundle's manifest, not of a folder"
+        raise ValueError(f"{name[:300]!r}: {what}")
 
 
 def check_amount(files: int, size: int) -> None:

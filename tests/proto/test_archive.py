@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeflow_proto.archive import pack, unpack
-from edgeflow_proto.bundle import MAX_FILES, check_file_name
+from edgeflow_proto.bundle import MAX_FILES, check_file_name, left_out
 
 FILES = {"pipeline.yaml": b"edgeflow: 1\n", "models/a.onnx": bytes(1000), "empty.py": b""}
 
@@ -51,7 +51,7 @@ def fit(name: str) -> bool:
         check_file_name(name)
     except ValueError:
         return False
-    return True
+    return not left_out(name)
 
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=255).filter(fit)
@@ -119,6 +119,24 @@ def test_a_name_stands_for_one_thing() -> None:
         unpack(tar(member("a"), member("a")))
     with pytest.raises(ValueError, match="both a file and a folder"):
         unpack(tar(member("a"), member("a/b/c")))
+
+
+def test_what_is_hidden_or_a_cache_is_left_out_whatever_it_is() -> None:
+    names = (".DS_Store", "._pipeline.yaml", ".git/a", "lib/.x", "__pycache__/a.pyc", "lib/__pycache__/a.pyc")
+    links = member(".venv/a", kind=tarfile.SYMTYPE), member(".venv/b", kind=tarfile.LNKTYPE)
+    many = (member(f".git/{i}") for i in range(MAX_FILES + 1))
+    strewn = tar(member("./pipeline.yaml"), *map(member, names), *links, *many)
+    assert unpack(strewn) == {"pipeline.yaml": b"x"}
+    with pytest.raises(ValueError, match="not a file name a bundle may hold"):
+        unpack(tar(member(".git/../../x")))
+
+
+def test_the_manifest_is_no_folder() -> None:
+    assert unpack(tar(member("manifest.json"))) == {"manifest.json": b"x"}
+    with pytest.raises(ValueError, match=r"manifest\.json is the name of the bundle's manifest"):
+        unpack(tar(member("manifest.json/x")))
+    with pytest.raises(ValueError, match=r"manifest\.json is the name of the bundle's manifest"):
+        pack({"manifest.json/x": b""})
 
 
 def test_more_files_than_a_bundle_holds_are_refused() -> None:

@@ -79,6 +79,28 @@ def test_plain_names_are_fine(name: str) -> None:
     check_file_name(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("manifest.json", "lists manifest.json, which is itself"),
+        ("manifest.json/x", "manifest.json is the name of the bundle's manifest, not of a folder"),
+        (".hidden", "'.hidden' is hidden"),
+        ("a/.git/b", "hidden"),
+        ("__pycache__/x.pyc", "cache of Python"),
+    ],
+)
+def test_what_no_bundle_holds_is_in_no_manifest(name: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make_manifest("p", {**FILES, name: b""}, {})
+    with pytest.raises(ValueError, match=words):
+        decode_manifest(encoded(files={"pipeline.yaml": ENTRY, name: ENTRY}))
+
+
+@pytest.mark.parametrize("name", ["a/manifest.json", "manifest.json5", "a.b/c", "x__pycache__"])
+def test_names_that_only_look_alike_are_in_a_manifest(name: str) -> None:
+    assert name in make_manifest("p", {**FILES, name: b""}, {}).files
+
+
 @given(st.text(max_size=40))
 def test_what_is_a_fine_name_stays_inside(name: str) -> None:
     try:
@@ -103,6 +125,7 @@ ENTRY = {"digest": sha256(b""), "size": 0}
         (b"", "manifest: Input data was truncated"),
         (b"[]", "manifest: Expected `object`"),
         (b"\xff", "manifest: JSON is malformed"),
+        (b'{"x":' + b"[" * 100_000, "manifest: it is nested too deeply"),
         (encoded(name="../up"), "manifest: not a pipeline's name: '../up'"),
         (encoded(files={}), "manifest: no pipeline.yaml"),
         (

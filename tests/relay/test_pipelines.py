@@ -152,6 +152,7 @@ def tar_of(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
     [
         (tar_of("../../etc/passwd"), "not a file name a bundle may hold"),
         (tar_of("/etc/passwd"), "not a file name a bundle may hold"),
+        (tar_of("manifest.json/x"), "manifest.json is the name of the bundle's manifest"),
         (tar_of("link", tarfile.SYMTYPE), "not a regular file"),
         (b"nonsense" * 100, "not a tar file"),
         (b"", "not a tar file"),
@@ -161,6 +162,15 @@ def test_hostile_tars_are_refused(relay: Relay, body: bytes, words: str) -> None
     status, found = upload(relay, "watch", body, TAR)
     assert status == 400
     assert words in found["error"]
+
+
+def test_what_is_hidden_or_a_cache_is_no_part_of_a_bundle(relay: Relay) -> None:
+    plain = {"pipeline.yaml": named("tidy"), "f.py": b""}
+    manifest = make_manifest("tidy", plain, {})
+    strewn = plain | {".DS_Store": b"1", "__pycache__/f.pyc": b"2", "lib/.git/x": b"3"}
+    for files in (strewn, strewn | {"manifest.json": manifest.encode()}):
+        status, found = upload(relay, "tidy", pack(files), TAR)
+        assert (status, found["digest"]) == (201 if files is strewn else 200, manifest.digest)
 
 
 def test_a_bundle_without_a_pipeline_is_refused(relay: Relay) -> None:

@@ -13,11 +13,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import OperationalError
 
-from edgeflow_proto.bundle import sha256
+from edgeflow_proto.bundle import FileEntry, Manifest, sha256
 from edgeflow_relay import blocks, intake
 from edgeflow_relay.counters import Counters
 from edgeflow_relay.intake import Intake, store
-from edgeflow_relay.store import cursors, events, journals
+from edgeflow_relay.store import bundles, cursors, events, journals
 from edgeflow_relay.store.blobs import Blobs
 from edgeflow_relay.store.database import Database, StoreError, make_engine, migrate, open_database
 from edgeflow_relay.store.journals import Batch
@@ -55,6 +55,13 @@ def test_what_a_newer_relay_wrote_is_left_alone(tmp_path: Path) -> None:
 def test_an_acknowledged_commit_is_on_disk(connection: Connection) -> None:
     assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
     assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
+
+
+def test_a_version_that_would_not_be_taken_any_more_can_be_listed(connection: Connection) -> None:
+    entry = FileEntry(sha256(b""), 0)
+    manifest = Manifest("p", {"pipeline.yaml": entry, ".hidden": entry, "manifest.json/x": entry})
+    bundles.add(connection, manifest)
+    assert [version.manifest for version in bundles.versions(connection)] == [manifest]
 
 
 def test_a_commit_stores_each_event_once_and_moves_on(connection: Connection) -> None:

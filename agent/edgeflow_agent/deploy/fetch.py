@@ -48,7 +48,8 @@ class Fetcher:
         """Return a new folder below ``staging/`` with the bundle and its manifest.
 
         Raises whatever `source` raises, ValueError when a blob does not have its digest (it is dropped and
-        may be fetched again), OSError when the disk is full or failing.
+        may be fetched again), OSError when the disk is full or failing, and with EISDIR when the names cannot
+        lie in one folder, which no other try changes.
         """
         self._blobs.mkdir(parents=True, exist_ok=True)
         self._staging.mkdir(parents=True, exist_ok=True)
@@ -136,8 +137,11 @@ class Fetcher:
                 _link(present[entry.digest], target)
             (hidden / MANIFEST_FILE).write_bytes(manifest)
             return hidden.rename(self._staging / name)
-        except OSError:
+        except OSError as error:
             shutil.rmtree(hidden, ignore_errors=True)
+            if isinstance(error, FileExistsError | IsADirectoryError | NotADirectoryError):
+                name = Path(str(error.filename)).name
+                raise OSError(errno.EISDIR, f"{name} of the bundle is a file and a folder at once") from None
             raise
 
 

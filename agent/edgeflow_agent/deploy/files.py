@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from edgeflow_proto.bundle import MAX_FILES, PIPELINE_FILE, FileEntry, check_amount
+from edgeflow_proto.bundle import MAX_FILES, PIPELINE_FILE, FileEntry, check_amount, left_out
 
 PIECE = 4 << 20
 
@@ -46,7 +46,7 @@ def _below(folder: Path, within: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     if here in within:
         raise OSError(errno.ELOOP, "a link to a folder that it lies in", str(folder))
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith((".", "__pycache__")):
+        if left_out(entry.name):
             continue
         if entry.is_dir():
             yield from _below(entry, (*within, here))

@@ -21,9 +21,9 @@ from edgeflow_agent.deploy.verdict import Verdict
 from edgeflow_proto.bundle import (
     MANIFEST_FILE,
     PIPELINE_FILE,
-    Manifest,
     Signature,
     decode_manifest,
+    left_out,
     make_manifest,
 )
 from edgeflow_proto.pipeline.check import check
@@ -40,16 +40,13 @@ STUCK = f"calling its Python with made-up rows ended the trial's process, or too
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Return the files of a bundle's folder by relative name, the manifest and hidden ones left out."""
+    """Return the files of a bundle's folder by relative name, but for the manifest and what is left out."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
     names = {path.relative_to(folder).as_posix(): path for path in paths}
-    hidden = {
-        name for name in names if any(part.startswith((".", "__pycache__")) for part in name.split("/"))
-    }
     return {
         name: path.read_bytes()
         for name, path in names.items()
-        if name != MANIFEST_FILE and name not in hidden
+        if name != MANIFEST_FILE and not left_out(name)
     }
 
 
@@ -96,7 +93,7 @@ def admit(folder: Path, params: dict[str, object], so_far: Callable[[Verdict], o
     plan = _load(graph, folder)
     if isinstance(plan, dict):
         return Verdict(graph.name, problems=_placed(plan, files[PIPELINE_FILE]))
-    verdict = _named(folder, make_manifest(graph.name, files, signatures))
+    verdict = _named(folder, graph.name, files, signatures)
     if verdict.problems:
         return verdict
     so_far(replace(verdict, warnings=(STUCK,)))
@@ -121,17 +118,18 @@ def _placed(failures: dict[str, str], document: bytes) -> list[Problem]:
     return [source.problem(place, dotted(place), failures[step]) for step, place in places.items()]
 
 
-def _named(folder: Path, made: Manifest) -> Verdict:
+def _named(folder: Path, name: str, files: dict[str, bytes], signatures: dict[str, Signature]) -> Verdict:
     """Keep the manifest that came along when it says what was found here; without one, write the one made."""
     path = folder / MANIFEST_FILE
     try:
+        made = make_manifest(name, files, signatures)
         sent = decode_manifest(path.read_bytes()) if path.exists() else made
-    except ValueError as error:
-        return Verdict(made.name, problems=[Problem(MANIFEST_FILE, 1, 1, "", str(error))])
-    models = [name for name, signature in sent.signatures.items() if made.signatures.get(name) != signature]
+    except (OSError, ValueError) as error:
+        return Verdict(name, problems=[Problem(MANIFEST_FILE, 1, 1, "", str(error))])
+    models = [file for file, signature in sent.signatures.items() if made.signatures.get(file) != signature]
     if models or (sent.name, sent.files) != (made.name, made.files):
         what = f"the signature of {models[0]} is another one here" if models else "it describes other files"
-        return Verdict(made.name, problems=[Problem(MANIFEST_FILE, 1, 1, "", what)])
+        return Verdict(name, problems=[Problem(MANIFEST_FILE, 1, 1, "", what)])
     path.write_bytes(sent.encode())
     return Verdict(sent.name, sent.digest)
 

@@ -25,6 +25,7 @@ from edgeflow_proto.v1.relay_pb2 import Desired, DesiredState
 
 log = logging.getLogger("edgeflow.deploy")
 RETRY_S = (1.0, 60.0)
+FOR_GOOD = (errno.EFBIG, errno.EISDIR)  # too large for this device; a file and a folder of one name
 
 
 class Stager(Protocol):
@@ -34,7 +35,7 @@ class Stager(Protocol):
         """Return a folder with the bundle, fetching what is missing.
 
         Raises Lost and BlobError as the stream does, ValueError when what came is not what was asked for,
-        OSError when the disk refuses.
+        OSError when the disk refuses; of some numbers (`FOR_GOOD`) no other try would fare better.
         """
 
     def prune(self, keep: set[str]) -> None:
@@ -200,7 +201,7 @@ class Wishes:
 
     def _failed(self, wish: Desired, error: Exception) -> bool:
         """Note why a bundle did not come; True when it never will."""
-        if isinstance(error, OSError) and error.errno == errno.EFBIG:  # more than this device will ever hold
+        if isinstance(error, OSError) and error.errno in FOR_GOOD:
             self._note(wish, "refused", told(error), self._revision)
             return True
         words = f"{told(error)}; it is tried again"

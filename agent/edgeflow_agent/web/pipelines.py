@@ -84,6 +84,7 @@ class Pipelines:
     def _stage(self, name: str, files: Mapping[str, bytes], hidden: Path) -> Path:
         """Write a bundle to a hidden folder, and give it its name; raises OSError."""
         try:
+            hidden.mkdir(parents=True)
             for path, data in files.items():
                 target = hidden / path
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, func, select
 
-from edgeflow_proto.bundle import Manifest, decode_manifest
+from edgeflow_proto.bundle import Manifest
 from edgeflow_relay.store.tables import pipelines
 
 
@@ -37,8 +38,8 @@ def versions(connection: Connection, name: str | None = None) -> list[Version]:
     statement = columns.order_by(pipelines.c.serial.desc())
     if name is not None:
         statement = statement.where(pipelines.c.name == name)
-    return [
-        Version(digest, decode_manifest(manifest), uploaded)
+    return [  # checked when they came, by the rules of that day
+        Version(digest, msgspec.json.decode(manifest, type=Manifest), uploaded)
         for digest, manifest, uploaded in connection.execute(statement)
     ]
 

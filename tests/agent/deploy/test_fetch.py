@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgeflow_agent.deploy.fetch import Fetcher
-from edgeflow_proto.bundle import MANIFEST_FILE, Manifest, make_manifest, sha256
+from edgeflow_proto.bundle import MANIFEST_FILE, FileEntry, Manifest, make_manifest, sha256
 
 FILES = {"pipeline.yaml": b"edgeflow: 1\n", "models/m.onnx": os.urandom(10_000), "empty.py": b""}
 
@@ -162,3 +162,11 @@ def test_blobs_nobody_wants_are_dropped(tmp_path: Path) -> None:
     Fetcher(tmp_path, Room().claim).prune({keep})
     assert [path.name for path in (tmp_path / "blobs").iterdir()] == [keep]
     assert content(folder)["models/m.onnx"] == FILES["models/m.onnx"]
+
+
+@pytest.mark.parametrize("names", [("manifest.json/x",), ("a", "a/b"), ("a", "a/b/c"), ("a/b", "a")])
+def test_names_that_fit_into_no_folder_are_refused_for_good(tmp_path: Path, names: tuple[str, ...]) -> None:
+    wanted = Manifest("p", {name: FileEntry(sha256(b"x"), 1) for name in names})
+    with pytest.raises(IsADirectoryError, match="a file and a folder at once"):
+        stage(tmp_path, Source({"x": b"x"}), wanted)
+    assert list((tmp_path / "staging").iterdir()) == []

@@ -69,6 +69,27 @@ def test_what_cannot_be_loaded_is_refused_with_the_reason(
     assert expected in "\n".join(map(str, problems))
 
 
+def test_files_where_the_manifest_lies_are_refused_in_words(folder: Path) -> None:
+    (folder / MANIFEST_FILE).mkdir()
+    (folder / MANIFEST_FILE / "x").touch()
+    assert "not of a folder" in str(admit(folder, {}).problems[0])
+    (folder / MANIFEST_FILE / "x").unlink()
+    assert "Is a directory" in str(admit(folder, {}).problems[0])
+
+
+def test_a_manifest_that_is_nested_without_end_is_refused_in_words(folder: Path) -> None:
+    (folder / MANIFEST_FILE).write_bytes(b'{"x":' + b"[" * 100_000)
+    assert "nested too deeply" in str(admit(folder, {}).problems[0])
+
+
+def test_what_is_hidden_or_a_cache_changes_nothing(folder: Path) -> None:
+    verdict = admit(folder, {})
+    for name in (".DS_Store", "__pycache__/x.pyc", "lib/.git/x"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    assert admit(folder, {}) == verdict
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     assert "no such file" in str(admit(tmp_path, {}).problems[0])
 

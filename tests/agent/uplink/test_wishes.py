@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -305,6 +306,20 @@ def test_a_bundle_that_waits_keeps_no_other_from_coming(
 
     play(world, part)
     assert world.staged == ["b", "a"]
+
+
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.EISDIR])
+def test_what_no_other_try_changes_is_a_refusal(world: World, number: int) -> None:
+    world.failures = [OSError(number, "it does not fit")]
+
+    async def part() -> None:
+        world.wishes.pipelines({})
+        world.wishes.desire(DesiredState(revision=1, pipelines=[wish("a")]))
+        await world.until(lambda: world.memory.revision == 1)
+
+    play(world, part)
+    assert (world.states, world.staged) == ({"a": "refused"}, [])
+    assert world.wishes.outcomes["a"].reason == "it does not fit"
 
 
 def test_an_agentd_that_takes_nothing_now_is_asked_again_and_no_staging_is_left(world: World) -> None:

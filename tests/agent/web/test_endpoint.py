@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -130,6 +131,21 @@ def test_put_unpacks_a_bundle(link: AgentdStandIn) -> None:
     offer = link.hear(messages.Offer)
     link.control.send(messages.Offered("one", "abc", "http", "active", "", 0, offer.ticket))
     assert put().json()["runs"] == "relay"
+
+
+def test_put_leaves_out_what_is_hidden_and_refuses_files_where_the_manifest_lies(link: AgentdStandIn) -> None:
+    headers = {"content-type": archive.CONTENT_TYPE}
+    strewn = archive.pack({".DS_Store": b"", "lib/__pycache__/f.pyc": b""})
+    put = in_background(lambda: link.http.put("/api/v1/pipelines/one", content=strewn, headers=headers))
+    offer = link.hear(messages.Offer)
+    assert list(Path(offer.staging).iterdir()) == []
+    assert link.control is not None
+    link.control.send(messages.Offered("one", "", "http", "refused", "no such file", 0, offer.ticket))
+    assert put().status_code == 422
+    body = tarfile.TarInfo("manifest.json/x").tobuf()
+    answer = link.http.put("/api/v1/pipelines/one", content=body, headers=headers)
+    assert answer.status_code == 422
+    assert "manifest.json is the name of the bundle's manifest" in answer.json()["problems"][0]
 
 
 def test_put_stages_nothing_where_there_is_no_room(link: AgentdStandIn) -> None:
