@@ -23,6 +23,7 @@ from grpc import aio
 from edgeflow_proto.v1 import device_pb2, relay_pb2, service_pb2
 from edgeflow_relay import wire
 from edgeflow_relay.bell import Bell
+from edgeflow_relay.boots import RIVAL_S, Boots
 from edgeflow_relay.counters import Counters
 from edgeflow_relay.intake import Intake
 from edgeflow_relay.limited import Limited
@@ -76,9 +77,10 @@ def listening(host: str, port: int, what: str) -> socket.socket:
 class Stream:
     """What is to be said to one device: acknowledgements wait as one number per journal, wishes as a flag."""
 
-    def __init__(self, hub: Hub, device: str, context: _Context, journals: frozenset[str]) -> None:
-        self.device = device
-        self.journals = journals  # that the device had when it said hello
+    def __init__(self, hub: Hub, hello: device_pb2.Hello, context: _Context) -> None:
+        self.device = hello.device
+        self.boot = wire.about(hello).boot_id
+        self.journals = frozenset(journal.journal_id for journal in hello.journals)
         self._hub = hub
         self._context = context
         self._acks: dict[str, int] = {}
@@ -177,6 +179,7 @@ class Hub:
         self._counters = counters
         self._limited = Limited(log)
         self._open: set[Stream] = set()
+        self._boots = Boots(2 * settings.heartbeat.seconds)
         self._server = aio.server(options=_OPTIONS)
         self._server.add_generic_rpc_handlers(self._handlers())
 
@@ -226,14 +229,14 @@ class Hub:
 
     async def _serve(self, context: _Context) -> None:
         hello = await self._hello(context)
-        stream = Stream(self, hello.device, context, frozenset(j.journal_id for j in hello.journals))
+        stream = Stream(self, hello, context)
         self._check_rival(stream, context)
-        await self._registry.register(hello.device, wire.about(hello))
-        self._counters["streams_total"] += 1
-        self._counters["streams_replaced_total"] += self._registry.connect(hello.device, stream)
         self._open.add(stream)
-        log.info("%s: connected", hello.device)
         try:
+            await self._registry.register(hello.device, wire.about(hello))
+            self._counters["streams_total"] += 1
+            self._counters["streams_replaced_total"] += self._registry.connect(hello.device, stream)
+            log.info("%s: connected", hello.device)
             await stream.converse(await self._welcome(hello))
         finally:
             self._open.discard(stream)
@@ -241,15 +244,27 @@ class Hub:
             log.info("%s: its stream ended", hello.device)
 
     def _check_rival(self, stream: Stream, context: _Context) -> None:
-        """Refuse a device whose name another agent has; it is another one where no journal is the same."""
-        for known in self._open:
-            both = known.journals and stream.journals
-            if known.device == stream.device and both and known.journals.isdisjoint(stream.journals):
-                self._counters["streams_rivals_total"] += 1
-                self._registry.claimed(stream.device)
-                words = f"two agents call themselves so; the one at {context.peer()} is refused"
-                self._limited.warning(stream.device, words)
-                raise Ended(_Code.ALREADY_EXISTS, f"another agent calls itself {stream.device!r}")
+        """Refuse a device whose name another agent has."""
+        seconds, words = self._rival(stream), f"two agents call themselves so; the one at {context.peer()}"
+        if seconds:
+            self._counters["streams_rivals_total"] += 1
+            self._registry.claimed(stream.device, seconds)
+            self._limited.warning(stream.device, f"{words} is refused")
+            raise Ended(_Code.ALREADY_EXISTS, f"another agent calls itself {stream.device!r}")
+        if self._boots.admit(stream.device, stream.boot):
+            self._registry.claimed(stream.device)
+            self._limited.warning(stream.device, f"{words} comes back, now that the other is gone")
+
+    def _rival(self, stream: Stream) -> float:
+        """Return for how many seconds a device counts as another one of its name; 0 when it does not.
+
+        It is another one where no journal is the same, or where the boots cannot be those of one device.
+        """
+        others = [known for known in self._open if known.device == stream.device]
+        held = [known.journals for known in others if known.journals and stream.journals]
+        if any(journals.isdisjoint(stream.journals) for journals in held):
+            return RIVAL_S
+        return self._boots.rival(stream.device, stream.boot, {known.boot for known in others})
 
     async def _hello(self, context: _Context) -> device_pb2.Hello:
         try:
@@ -294,6 +309,8 @@ class Hub:
         while (message := await self._read(context)) is not None:
             self._meet(stream)
             stream.heard = math.inf
+            if self._boots.heard(stream.device, stream.boot):
+                self._registry.claimed(stream.device)
             await self._take(stream, message)
             stream.heard = asyncio.get_running_loop().time()
 

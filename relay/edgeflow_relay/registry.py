@@ -15,13 +15,13 @@ import msgspec
 from sqlalchemy.exc import OperationalError
 
 from edgeflow_relay.bell import Bell
+from edgeflow_relay.boots import RIVAL_S
 from edgeflow_relay.store import devices
 from edgeflow_relay.store.database import Database
 from edgeflow_relay.store.devices import About, Heartbeat, Known
 
 log = logging.getLogger("edgeflow.relay")
 SAVE_S = 10.0
-RIVAL_NS = 180 * 10**9  # a refused agent tries again more often than that
 
 
 class Stream(Protocol):
@@ -42,7 +42,7 @@ class Registry:
         self._known: dict[str, Known] = {}
         self._streams: dict[str, Stream] = {}
         self._unsaved: set[str] = set()
-        self._claimed: dict[str, int] = {}
+        self._claimed: dict[str, int] = {}  # name → until when
         self.changed = Bell()
 
     async def load(self) -> None:
@@ -92,14 +92,14 @@ class Registry:
             self._unsaved.add(name)
             self.changed.ring()
 
-    def claimed(self, name: str) -> None:
-        """Note that another agent than the one connected calls itself by a device's name."""
-        self._claimed[name] = time.time_ns()
+    def claimed(self, name: str, seconds: float = RIVAL_S) -> None:
+        """Note that another agent than the one connected calls itself so; it is told for `seconds`."""
+        self._claimed[name] = max(self._claimed.get(name, 0), time.time_ns() + int(seconds * 1e9))
         self.changed.ring()
 
     def rival(self, name: str) -> bool:
         """Say whether another agent has claimed a device's name in the last minutes."""
-        return time.time_ns() - self._claimed.get(name, 0) < RIVAL_NS
+        return time.time_ns() < self._claimed.get(name, 0)
 
     def heard(self, name: str, heartbeat: Heartbeat | None = None) -> None:
         """Note that a device is alive, and how it fares."""

@@ -150,6 +150,7 @@ class FakeDevice:
     fleet: str = "default"
     revision: int = 0
     journals: tuple[str, ...] = ()
+    boot: str = "boot-1"
     messages: list[relay_pb2.RelayMessage] = field(default_factory=list)
     error: grpc.RpcError | None = None
     done: threading.Event = field(default_factory=threading.Event)
@@ -178,7 +179,7 @@ class FakeDevice:
         journals = [device_pb2.JournalState(journal_id=name, pipeline="watch") for name in self.journals]
         return device_pb2.DeviceMessage(
             hello=device_pb2.Hello(
-                device=self.name, fleet=self.fleet, agent_version="0.1", boot_id="boot-1", machine="x86_64",
+                device=self.name, fleet=self.fleet, agent_version="0.1", boot_id=self.boot, machine="x86_64",
                 revision=self.revision, journals=journals,
             )
         )  # fmt: skip

@@ -291,3 +291,65 @@ def test_another_agent_of_the_same_name_is_refused_and_the_first_is_not_disturbe
     again = connect(relay, "pump", journals=("a2", "a3"))  # the first one, anew
     eventually(first.done.is_set, "it takes the place of its former stream")
     assert not again.done.is_set()
+
+
+def test_a_device_from_the_same_card_image_is_refused_and_takes_no_numbers(
+    relay: Relay, connect: Connect
+) -> None:
+    first = connect(relay, "clone", journals=("j1",), boot="boot-a")
+    first.block(1, 10)
+    first.await_ack(10)
+    other = connect(relay, "clone", journals=("j1",), boot="boot-b")
+    assert other.refusal == ("ALREADY_EXISTS", "another agent calls itself 'clone'")
+    assert relay.device("clone")["rival"]
+    assert "clone: two agents call themselves so" in relay.log
+    first.block(11, 10)
+    first.await_ack(20)
+    again = connect(relay, "clone", journals=("j1",), boot="boot-a")
+    assert first.refusal[0] == "ABORTED"
+    assert again.welcomed == {"j1": 20}
+
+
+def test_a_card_image_in_two_devices_is_noticed_when_they_take_turns(relay: Relay, connect: Connect) -> None:
+    first = connect(relay, "turns", journals=("j1",), boot="boot-a")
+    first.close()
+    eventually(lambda: relay.device("turns")["online"] is False, "the first is gone")
+    second = connect(relay, "turns", journals=("j1",), boot="boot-b")
+    assert second.welcome
+    assert not relay.device("turns")["rival"]
+    second.close()
+    eventually(lambda: relay.device("turns")["online"] is False, "the second is gone")
+    assert connect(relay, "turns", journals=("j1",), boot="boot-a").refusal[0] == "ALREADY_EXISTS"
+    assert relay.device("turns")["rival"]
+
+
+def test_a_device_that_was_rebooted_gets_in_when_its_former_stream_has_been_silent(
+    own_relay: Relay, connect: Connect
+) -> None:
+    config = own_relay.folder / "relay.yaml"
+    config.write_text("heartbeat: 1s\noffline_after: 60s\n")
+    own_relay.extra = ("--config", str(config))
+    own_relay.start()
+    former = connect(own_relay, "reboot", journals=("j1",), boot="boot-a")
+    refused = connect(own_relay, "reboot", journals=("j1",), boot="boot-b")
+    assert refused.refusal[0] == "ALREADY_EXISTS"
+    assert not former.done.is_set()
+    eventually(lambda: not own_relay.device("reboot")["rival"], "it may be the same device")
+    assert connect(own_relay, "reboot", journals=("j1",), boot="boot-b").welcome
+    assert former.refusal[0] == "ABORTED"
+    assert not own_relay.device("reboot")["rival"]
+
+
+def test_a_device_that_goes_on_beside_another_boot_makes_it_a_rival_for_minutes(
+    own_relay: Relay, connect: Connect
+) -> None:
+    config = own_relay.folder / "relay.yaml"
+    config.write_text("heartbeat: 500ms\noffline_after: 60s\n")
+    own_relay.extra = ("--config", str(config))
+    own_relay.start()
+    first = connect(own_relay, "beside", journals=("j1",), boot="boot-a")
+    connect(own_relay, "beside", journals=("j1",), boot="boot-b")
+    first.block(1)
+    first.await_ack(1)
+    time.sleep(1.5)  # longer than a device that was rebooted would count as another one
+    assert own_relay.device("beside")["rival"]
