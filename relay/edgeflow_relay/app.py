@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -193,12 +194,20 @@ def main(settings: Settings, say: Callable[[Ports], None] = print_ports) -> None
     Raises OSError when the folder or a port cannot be had.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    _allow_descriptors()
 
     def ready(ports: Ports) -> None:
         _note(settings, ports)
         say(ports)
 
     asyncio.run(serve(settings, ready))
+
+
+def _allow_descriptors() -> None:
+    """Allow as many descriptors as there may be: each device takes one, and the usual limit is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _note(settings: Settings, ports: Ports) -> None:
