@@ -3,16 +3,20 @@
 Its blocks hold rows of one input each (`edgeflow_proto.rows`), in the order in which they were written, and
 say how far every input had come then. So any row is found by halving what there is, and who goes on after a
 crash knows which rows are there. What has to make room goes by whole segments, the oldest first.
+
+What may take long is looked through in portions: who serves others besides does so between them.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
+import cbor2
 import lmdb
 import msgspec
 
@@ -26,6 +30,23 @@ from edgeflow_proto.timeline import Timeline
 log = logging.getLogger("edgeflow.recording")
 _READ_BYTES = 1 << 20
 LOOK_BACK = 16 << 20
+_INPUT = cbor2.dumps("input")
+
+
+class Portion(NamedTuple):
+    """So much was looked through, in one go."""
+
+    bytes: int
+
+
+T = TypeVar("T")
+Looking = Generator[Portion, None, T]  # for something, which is what it returns
+Part = Rows | Portion
+
+
+def blocks(parts: Iterable[Part]) -> Iterator[Rows]:
+    """Return the blocks alone, for who serves nobody else meanwhile."""
+    return (part for part in parts if isinstance(part, Rows))
 
 
 class Recording:
@@ -111,12 +132,21 @@ class RecordingReader:
     def newest(self) -> Iterator[Rows]:
         """Yield the block that was written last, if there is one."""
         last = self._reader.last
-        yield from (rows for _, rows in self._walk(last - 1 if last else 0))
+        yield from (rows for _, rows in self._numbered(last, math.inf) if last)
 
     def rows(self, name: str, first: int, last: int) -> Iterator[Rows]:
         """Yield what is recorded of an input's rows numbered from `first` to `last`."""
+        return blocks(self.look(name, first, last))
+
+    def look(self, name: str, first: int, last: int) -> Iterator[Part]:
+        """Do as `rows` does, in portions."""
         passed: dict[str, int] | None = None  # of what was written when all of them had come
-        for _, rows in self._walk(self._before(name, first)):
+        before = yield from self._before(name, first)
+        for part in self._walk(before, wanted=_of(name)):
+            if isinstance(part, Portion):
+                yield part
+                continue
+            _, rows = part
             if passed is not None and rows.next != passed:
                 return
             if _come(rows, name) > last:
@@ -128,7 +158,7 @@ class RecordingReader:
     def between(self, start_ns: float = -math.inf, end_ns: float = math.inf) -> Iterator[Rows]:
         """Yield what was written between two moments (wall time, as known now), in its order."""
         for first, last in self._spans(start_ns, end_ns):
-            for rows in self._numbered(first, last):
+            for _, rows in self._numbered(first, last):
                 if start_ns <= self._written(rows) <= end_ns:
                     yield rows
 
@@ -155,18 +185,21 @@ class RecordingReader:
         looked = 0
         for first, last in reversed(self._spans(-math.inf, before_ns)):
             told = self._numbered(first, last, stateful) if looked < LOOK_BACK else ()
-            found = [rows for rows in told if self._written(rows) < before_ns]
+            found = [rows for _, rows in told if rows.state and self._written(rows) < before_ns]
             if found:
                 return found[-1]
             looked += segment.taken(segment.named(self._path, first))
         return None
 
-    def _numbered(self, first: int, last: float, wanted: Callable[[bytes], bool] = bool) -> Iterator[Rows]:
+    def _numbered(
+        self, first: int, last: float, wanted: Callable[[bytes], bool] = bool
+    ) -> Iterator[tuple[int, Rows]]:
         """Yield the blocks whose first items are numbered from `first` to `last`, those that are `wanted`."""
-        for number, rows in self._walk(first - 1, last, wanted):
-            if number > last:
-                return
-            yield rows
+        for part in self._walk(first - 1, last, wanted):
+            if not isinstance(part, Portion):
+                if part[0] > last:
+                    return
+                yield part
 
     def _spans(self, start_ns: float, end_ns: float) -> list[tuple[int, float]]:
         """Return first and last number of each segment that may hold what was written between two moments."""
@@ -174,7 +207,9 @@ class RecordingReader:
             firsts = [segment.number(path) for path in segment.names(self._path)]
         except OSError as error:
             raise JournalError(f"{self._path}: {error}") from error
-        begun = [next((self._written(rows) for _, rows in self._walk(first - 1)), 0) for first in firsts]
+        begun = [
+            next((self._written(rows) for _, rows in self._numbered(first, math.inf)), 0) for first in firsts
+        ]
         edges = [*zip(firsts, begun, strict=True), (math.inf, math.inf)]
         return [
             (int(first), later - 1)
@@ -191,12 +226,13 @@ class RecordingReader:
         clock = self.timeline.clock(rows.clock, rows.written_ns)
         return rows if clock is rows.clock else msgspec.structs.replace(rows, clock=clock)
 
-    def _before(self, name: str, row: int) -> int:
+    def _before(self, name: str, row: int) -> Looking[int]:
         """Return the number of the last item written before a row of an input had come."""
         low, high = self._reader.first, self._reader.last + 1
         while low < high:
             middle = (low + high) // 2
-            number, rows = next(self._walk(middle - 1), (middle, None))
+            number, rows = next(self._numbered(middle, math.inf), (middle, None))
+            yield Portion(0)
             if rows is None or _come(rows, name) > row:
                 high = min(number, middle)
             else:
@@ -205,14 +241,19 @@ class RecordingReader:
 
     def _walk(
         self, after: int, last: float = math.inf, wanted: Callable[[bytes], bool] = bool
-    ) -> Iterator[tuple[int, Rows]]:
-        """Yield blocks with items numbered above `after`, each with the number of its first."""
+    ) -> Iterator[tuple[int, Rows] | Portion]:
+        """Yield the blocks above a number that are `wanted`, each with the number of its first item.
+
+        The last of each portion is yielded, wanted or not: it tells how far each input has come.
+        """
         limit = 1  # a single block is often all that is looked for
-        while after < last and (blocks := self._read(after, limit)):
-            for first, count, data in blocks:
+        while after < last and (found := self._read(after, limit)):
+            end = found[-1][0]
+            for first, count, data in found:
                 after = first + count - 1
-                if wanted(data):
+                if first == end or wanted(data):
                     yield from self._decoded(first, data)
+            yield Portion(sum(len(data) for _, _, data in found))
             limit = _READ_BYTES
 
     def _decoded(self, first: int, data: bytes) -> Iterator[tuple[int, Rows]]:
@@ -294,3 +335,12 @@ class Recordings:
 def _come(rows: Rows, name: str) -> int:
     """Return how far an input had come with a block; generations of rings rise over all inputs."""
     return rows.next.get(name, max(rows.next.values(), default=rows.end))
+
+
+def _of(name: str) -> Callable[[bytes], bool]:
+    """Return what says whether a block may be of an input, without taking it apart; `False` is certain.
+
+    A block is a map of less than 24 fields, whose first is the input. Source: RFC 8949, section 3.
+    """
+    own = _INPUT + cbor2.dumps(name)
+    return lambda data: data.startswith(own, 1) or not data.startswith(_INPUT, 1)

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from edgeflow_agent.store.journal import JournalError
-from edgeflow_agent.web import feed, page, traces
+from edgeflow_agent.web import feed, page, portions, traces
 from edgeflow_agent.web.local import Local
 from edgeflow_proto.event import CONTENT_TYPE, Event, identity
 from edgeflow_proto.trace import Trace
@@ -110,25 +110,27 @@ class Events:
 
     async def trace(self, request: Request) -> Response:
         """Return what explains an event: its set-up, the path to it, its rows, and what was lost nearby."""
-        return Response(msgspec.json.encode(self._traced(request).to_json()), media_type="application/json")
+        found = await traced(self._local, request)
+        return Response(msgspec.json.encode(found.to_json()), media_type="application/json")
 
     async def page(self, request: Request) -> Response:
         """Return the page that explains an event."""
+        found = await traced(self._local, request)
         headers = {"content-security-policy": page.content_security_policy()}
-        return HTMLResponse(page.render_trace(self._local, self._traced(request)), headers=headers)
+        return HTMLResponse(page.render_trace(self._local, found), headers=headers)
 
-    def _traced(self, request: Request) -> Trace:
-        try:
-            self._local.look()
-            local = self._local
-            found = traces.find(
-                local.journals, local.recordings, local.settings.device, request.path_params["id"]
-            )
-        except (ValueError, JournalError) as error:
-            raise HTTPException(404, str(error)) from None
-        if found is None:
-            raise HTTPException(404, "no such event on this device")
-        return found
+
+async def traced(local: Local, request: Request) -> Trace:
+    """Return the trace of the event that is asked for; raises HTTPException where there is none."""
+    event, device = request.path_params["id"], local.settings.device
+    try:
+        local.look()
+        found = await portions.result(traces.look(local.journals, local.recordings, device, event))
+    except (ValueError, JournalError) as error:
+        raise HTTPException(404, str(error)) from None
+    if found is None:
+        raise HTTPException(404, "no such event on this device")
+    return found
 
 
 def _message(event: Event, cursor: str) -> bytes:

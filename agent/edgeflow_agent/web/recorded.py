@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
@@ -12,14 +13,17 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from edgeflow_agent.store.journal import JournalError
-from edgeflow_agent.web import traces
+from edgeflow_agent.store.recording import Part, Portion
+from edgeflow_agent.web import portions, traces
+from edgeflow_agent.web.events import traced
 from edgeflow_agent.web.local import Local
 from edgeflow_proto import rows_csv
 from edgeflow_proto.bundle import MANIFEST_FILE, decode_manifest
 from edgeflow_proto.event import instant
 from edgeflow_proto.pipeline.schema import NAME
 from edgeflow_proto.rows import CONTENT_TYPE, Rows
-from edgeflow_proto.trace import Trace, naming_of
+from edgeflow_proto.rows_csv import Naming
+from edgeflow_proto.trace import naming_of
 
 MAX_STREAMS = 4
 
@@ -33,26 +37,15 @@ class Recorded:
 
     async def rows(self, request: Request) -> Response:
         """Return the recorded rows of an input behind an event: CSV, or blocks where those are accepted."""
-        found, name = self._traced(request.path_params["id"]), request.path_params["input"]
+        found, name = await traced(self._local, request), request.path_params["input"]
         if name not in found.spans:
             raise HTTPException(404, f"no rows of an input {name[:100]!r} are behind this event")
         local = self._local
-        blocks = self._begun(traces.rows_of(local.journals, local.recordings, found, name))
+        parts = await self._begun(traces.parts_of(local.journals, local.recordings, found, name))
         if CONTENT_TYPE in request.headers.get("accept", ""):
-            return self._answer(map(Rows.sent, blocks), CONTENT_TYPE)
-        text = (part.encode() for part in rows_csv.lines(blocks, naming_of(found, name)))
+            return self._answer(_sent(parts), CONTENT_TYPE)
+        text = _text(parts, naming_of(found, name))
         return self._answer(text, rows_csv.CONTENT_TYPE, f"{found.event['id']}-{name}.csv")
-
-    def _traced(self, event_id: str) -> Trace:
-        local = self._local
-        try:
-            local.look()
-            found = traces.find(local.journals, local.recordings, local.settings.device, event_id)
-        except (ValueError, JournalError) as error:
-            raise HTTPException(404, str(error)) from None
-        if found is None:
-            raise HTTPException(404, "no such event on this device")
-        return found
 
     async def recording(self, request: Request) -> Response:
         """Return the blocks of a pipeline's recording that were written from one moment to another.
@@ -69,7 +62,7 @@ class Recorded:
         found = local.recordings.get(name, local.journals.timeline) if NAME.fullmatch(name) else None
         if found is None:
             raise HTTPException(404, "nothing is recorded of such a pipeline")
-        return self._answer(map(Rows.sent, self._begun(found.following(start, end))), CONTENT_TYPE)
+        return self._answer(_sent(await self._begun(found.following(start, end))), CONTENT_TYPE)
 
     async def names(self, _: Request) -> Response:
         """Return the pipelines of which there is a recording, those too that were removed."""
@@ -92,26 +85,30 @@ class Recorded:
             raise HTTPException(404, "the bundle has no such file")
         return FileResponse(folder / name, media_type="application/octet-stream")
 
-    def _begun(self, blocks: Iterator[Rows]) -> Iterator[Rows]:
-        """Return the blocks, the first of which has been read: what fails at once can be answered yet."""
+    async def _begun(self, parts: Iterator[Part]) -> Iterator[Part]:
+        """Return the parts from the first block on, which was read: what fails at once can be answered."""
         if self._streams >= MAX_STREAMS:
             raise HTTPException(503, "too many recordings are being read", {"retry-after": "5"})
+        self._streams += 1
         try:
-            first = next(blocks, None)
+            first = await portions.first(parts)
         except JournalError as error:
             raise HTTPException(503, str(error)) from None
-        return iter(()) if first is None else _with(first, blocks)
+        finally:
+            self._streams -= 1
+        return iter(()) if first is None else chain([first], parts)
 
-    def _answer(self, parts: Iterable[bytes], media_type: str, file: str = "") -> Response:
+    def _answer(self, parts: Iterable[bytes | Portion], media_type: str, file: str = "") -> Response:
         headers = {"content-disposition": f'inline; filename="{file}"'} if file else {}
         return StreamingResponse(self._parts(parts), media_type=media_type, headers=headers)
 
-    async def _parts(self, parts: Iterable[bytes]) -> AsyncIterator[bytes]:
-        """Yield parts, and let others be served between them."""
+    async def _parts(self, parts: Iterable[bytes | Portion]) -> AsyncIterator[bytes]:
+        """Yield what is found, and let others be served between parts."""
         self._streams += 1
         try:
             for part in parts:
-                yield part
+                if not isinstance(part, Portion):
+                    yield part
                 await asyncio.sleep(0)
                 if self._local.stopping:
                     raise ConnectionAbortedError("the device stops")
@@ -119,9 +116,22 @@ class Recorded:
             self._streams -= 1
 
 
-def _with(first: Rows, others: Iterator[Rows]) -> Iterator[Rows]:
-    yield first
-    yield from others
+def _sent(parts: Iterable[Part]) -> Iterator[bytes | Portion]:
+    """Yield blocks as items of a CBOR sequence."""
+    for part in parts:
+        yield part if isinstance(part, Portion) else part.sent()
+
+
+def _text(parts: Iterable[Part], naming: Naming) -> Iterator[bytes | Portion]:
+    """Yield blocks as CSV."""
+    given: list[Rows] = []
+    lines = rows_csv.lines(iter(given.pop, None), naming)  # one text for each block that is given
+    for part in parts:
+        if isinstance(part, Portion):
+            yield part
+        else:
+            given.append(part)
+            yield next(lines).encode()
 
 
 def _asked(request: Request) -> tuple[float, float]:

@@ -13,16 +13,17 @@ import msgspec
 
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.store.readers import Journals, OpenJournal
-from edgeflow_agent.store.recording import Recordings
+from edgeflow_agent.store.recording import Looking, Part, Portion, RecordingReader, Recordings, blocks
 from edgeflow_agent.web import feed
 from edgeflow_proto import setup
 from edgeflow_proto.event import AGENT, Block, Event, decode_block, events, identity
-from edgeflow_proto.recorded import Recorded, recorded
+from edgeflow_proto.recorded import MAX_BYTES, Recorded, recorded
 from edgeflow_proto.rows import Rows, of_key
-from edgeflow_proto.trace import AGENT_LOSSES, LOSSES, NEAR_EVENTS, NEAR_S, Json, Trace, trace
+from edgeflow_proto.trace import AGENT_LOSSES, LOSSES, NEAR_EVENTS, NEAR_S, Json, Span, Trace, trace
 
 log = logging.getLogger("edgeflow.web")
 _READ_BYTES = 256 << 10
+LOOK_BYTES = 64 << 20  # of a recording that are looked through for one event
 _PORTION = 512  # events or blocks, after which it is seen whether what follows is nearby still
 
 
@@ -31,6 +32,17 @@ def find(journals: Journals, recordings: Recordings, device: str, event_id: str)
 
     Raises ValueError for what is no event's id, and JournalError when the journal cannot be read.
     """
+    looking = look(journals, recordings, device, event_id)
+    while True:
+        try:
+            next(looking)
+        except StopIteration as end:
+            found: Trace | None = end.value
+            return found
+
+
+def look(journals: Journals, recordings: Recordings, device: str, event_id: str) -> Looking[Trace | None]:
+    """Do as `find` does, in portions."""
     owner, sequence = identity(event_id)
     event = feed.find(journals, owner, sequence, device)
     journal = journals.by_id(owner)
@@ -45,18 +57,26 @@ def find(journals: Journals, recordings: Recordings, device: str, event_id: str)
         beside = _Sifter(journals, own, device)
         around += beside.losses(event, beside.place(event), AGENT_LOSSES)
     found = trace(event.to_json(), told[-1] if told else None, around)
-    return msgspec.structs.replace(found, rows=_recorded(journals, recordings, found))
+    rows = yield from _recorded(journals, recordings, found)
+    return msgspec.structs.replace(found, rows=rows)
 
 
 def rows_of(journals: Journals, recordings: Recordings, found: Trace, name: str) -> Iterator[Rows]:
     """Yield what is recorded of the rows of an input behind an event; raises JournalError while it does."""
+    return blocks(parts_of(journals, recordings, found, name))
+
+
+def parts_of(journals: Journals, recordings: Recordings, found: Trace, name: str) -> Iterator[Part]:
+    """Do as `rows_of` does, in portions."""
     recording = recordings.get(found.pipeline, journals.timeline)
     span = found.spans.get(name)
-    if recording is not None and span is not None:
-        yield from of_key(recording.rows(name, *span.numbers), span.key)
+    if recording is None or span is None:
+        return
+    for part in recording.look(name, *span.numbers):
+        yield from [part] if isinstance(part, Portion) else of_key([part], span.key)
 
 
-def _recorded(journals: Journals, recordings: Recordings, found: Trace) -> dict[str, Recorded]:
+def _recorded(journals: Journals, recordings: Recordings, found: Trace) -> Looking[dict[str, Recorded]]:
     """Return what is recorded by input, if the pipeline is; what cannot be read explains nothing."""
     told: dict[str, Recorded] = {}
     recording = recordings.get(found.pipeline, journals.timeline)
@@ -64,10 +84,28 @@ def _recorded(journals: Journals, recordings: Recordings, found: Trace) -> dict[
         return told
     for name, span in found.spans.items():
         try:
-            told[name] = recorded(recording.rows(name, *span.numbers), *span.numbers, span.key)
+            told[name] = yield from _drawn(recording, name, span, LOOK_BYTES // len(found.spans))
         except JournalError as error:
             log.error("the rows behind %s: %s", found.event["id"], error)
     return told
+
+
+def _drawn(recording: RecordingReader, name: str, span: Span, most: int) -> Looking[Recorded]:
+    """Return what is recorded of a span, as far as it is found among `most` bytes."""
+    rows: list[Rows] = []
+    size = looked = 0
+    for part in recording.look(name, *span.numbers):
+        if isinstance(part, Portion):
+            looked += part.bytes
+            yield part
+        else:
+            rows.append(part)
+            size += len(part.values)
+        if looked > most or size > MAX_BYTES:
+            break
+    else:
+        return recorded(rows, *span.numbers, span.key)
+    return msgspec.structs.replace(recorded(rows, *span.numbers, span.key), whole=False)
 
 
 class _Sifter:

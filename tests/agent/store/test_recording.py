@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeflow_agent.store import recording as recordings
 from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import JournalError
 from edgeflow_agent.store.journal_reader import JournalReader
-from edgeflow_agent.store.recording import Recording, RecordingReader
+from edgeflow_agent.store.recording import Portion, Recording, RecordingReader
 from edgeflow_proto.event import ROW_BITS, Clock
 from edgeflow_proto.rows import Course, Hole, Rows, within
 from edgeflow_proto.timeline import Boot, Sync, Timeline
@@ -117,6 +118,39 @@ def test_little_is_read_to_find_a_row(large: RecordingReader, monkeypatch: pytes
     monkeypatch.setattr(large, "_read", lambda after, limit: reads.append(limit) or read(after, limit))
     assert numbers(large.rows("a", 1 << ROW_BITS | 60_000, 1 << ROW_BITS | 60_000)) != []
     assert len(reads) < 25
+
+
+def test_of_a_slow_input_among_a_fast_one_few_others_are_taken_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording, base = Recording(tmp_path, BYTES), 1 << ROW_BITS
+    for hour in range(5):
+        following = {"a": (hour + 1) * 6000, "b": base + hour + 1}
+        block = rows(base + hour, 1, "b", next=following)
+        fast = [rows(hour * 6000 + i * 10, 10, width=64, next=following) for i in range(600)]
+        recording.write([block, *fast])
+    recording.close()
+    reader, taken = RecordingReader(tmp_path), list[bytes]()
+    real = recordings.decode_rows
+    monkeypatch.setattr(recordings, "decode_rows", lambda data: taken.append(data) or real(data))
+    parts = list(reader.look("b", base + 1, base + 3))
+    assert numbers(recordings.blocks(parts)) == [base + 1, base + 2, base + 3]
+    assert len(taken) < 40
+    portions = [part.bytes for part in parts if isinstance(part, Portion)]
+    assert 3 << 20 < sum(portions) < 6 << 20
+    assert max(portions) < 2 << 20  # others are served in between
+    reader.close()
+
+
+def test_a_damaged_block_is_told_whatever_input_is_looked_for(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, BYTES)
+    recording.write([rows(turn * 100, 100) for turn in range(9)])
+    recording.close()
+    spoil(segment.names(tmp_path)[0], 301)
+    reader = RecordingReader(tmp_path)
+    assert numbers(reader.rows("a", 250, 450)) == [*range(250, 300), *range(400, 451)]
+    assert reader.damaged == {301}
+    reader.close()
 
 
 def test_all_of_it_comes_in_its_order_and_holes_are_told(large: RecordingReader) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,9 @@ import msgspec
 import pytest
 
 from edgeflow_agent.store.journal import Journal
-from edgeflow_agent.store.recording import Recording
+from edgeflow_agent.store.readers import Journals
+from edgeflow_agent.store.recording import Recording, Recordings
+from edgeflow_agent.web import traces
 from edgeflow_proto.bundle import MANIFEST_FILE, PIPELINE_FILE, make_manifest
 from edgeflow_proto.event import wall_time
 from edgeflow_proto.rows import CONTENT_TYPE, Rows, sequence
@@ -59,6 +62,33 @@ def test_a_trace_tells_which_rows_are_recorded_and_draws_them(link: AgentdStandI
     assert "all 256 recorded" in page
     assert "accel.x: 768 to 1023" in page
     assert f'href="/api/v1/events/{journal.id}-2/rows/accel"' in page
+
+
+def test_of_much_between_the_rows_of_a_slow_input_as_much_is_looked_through_as_serves_others(
+    link: AgentdStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Recording(link.store / "recordings" / "watch", 64 << 20)
+    for hour in range(6):
+        following = {"accel": BASE + hour + 1, "heat": BASE + (hour + 1) * 150_000}
+        places = range(hour * 150_000, (hour + 1) * 150_000, 500)
+        fast = [rows(place, [(0.5,)] * 500, input="heat", next=following) for place in places]
+        store.write([rows(hour, [(hour, 0, 0)], next=following), *fast])
+    store.close()
+    journal = link.commit("watch", told(), decided(spans=struct.pack("<2q", BASE, BASE + 5)))
+    path = f"/api/v1/events/{journal.id}-2"
+    found = link.http.get(f"{path}/trace").json()["rows"]["accel"]
+    assert (found["count"], found.get("whole", True)) == (6, True)
+    link.journals.pop("watch").close()
+    journals, recordings = Journals(link.store / "journals"), Recordings(link.store / "recordings")
+    journals.refresh()
+    monkeypatch.setattr(traces, "LOOK_BYTES", 4 << 20)
+    part = traces.find(journals, recordings, "dev-1", f"{journal.id}-2")
+    assert part is not None
+    assert 1 < part.rows["accel"].count < 6
+    assert not part.rows["accel"].whole
+    assert len(link.http.get(f"{path}/rows/accel").text.splitlines()) == 7  # who asks for them has all
+    journals.close()
+    recordings.close()
 
 
 def test_the_rows_behind_an_event_come_as_csv_and_as_blocks(link: AgentdStandIn, journal: Journal) -> None:
