@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -22,8 +21,10 @@ import msgspec
 
 from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import Damage, Journal, JournalError
-from edgeflow_agent.store.journal_reader import JournalReader
+from edgeflow_agent.store.journal_reader import File, JournalReader
 from edgeflow_agent.store.retention import Evicted
+from edgeflow_agent.store.segment import Found
+from edgeflow_proto.event import Clock
 from edgeflow_proto.rows import Rows, decode_rows, stateful, within
 from edgeflow_proto.timeline import Timeline
 
@@ -42,6 +43,26 @@ class Portion(NamedTuple):
 T = TypeVar("T")
 Looking = Generator[Portion, None, T]  # for something, which is what it returns
 Part = Rows | Portion
+Wanted = Callable[[bytes], bool]  # says of a block, by its bytes, whether it may be worth taking apart
+_Found = tuple[int, Rows] | Portion  # a block with the number of its first item
+_Ends = tuple[tuple[Clock, int] | None, ...]  # when blocks were written; ``None`` of one that cannot be read
+
+
+class _Stretch(NamedTuple):
+    """The numbers of what is in a segment, and between which moments it was written (wall time).
+
+    Without a `file` it is the newest segment and what comes behind it.
+    """
+
+    first: int
+    last: float
+    begun: float
+    ended: float
+    file: File | None
+
+    def may_hold(self, start_ns: float, end_ns: float) -> bool:
+        """Whether something in it may have been written between two moments."""
+        return self.begun <= end_ns and self.ended >= start_ns
 
 
 def blocks(parts: Iterable[Part]) -> Iterator[Rows]:
@@ -112,6 +133,7 @@ class RecordingReader:
         self._reader = JournalReader(path)
         self.timeline = timeline or Timeline()
         self.damaged: set[int] = set()
+        self._known: dict[File, _Ends] = {}  # of segments that nothing is written to any more
         self._broken = False
 
     @property
@@ -132,7 +154,8 @@ class RecordingReader:
     def newest(self) -> Iterator[Rows]:
         """Yield the block that was written last, if there is one."""
         last = self._reader.last
-        yield from (rows for _, rows in self._numbered(last, math.inf) if last)
+        _, rows = self._at(last) if last else (0, None)
+        yield from [] if rows is None else [rows]
 
     def rows(self, name: str, first: int, last: int) -> Iterator[Rows]:
         """Yield what is recorded of an input's rows numbered from `first` to `last`."""
@@ -157,65 +180,124 @@ class RecordingReader:
 
     def between(self, start_ns: float = -math.inf, end_ns: float = math.inf) -> Iterator[Rows]:
         """Yield what was written between two moments (wall time, as known now), in its order."""
-        for first, last in self._spans(start_ns, end_ns):
-            for _, rows in self._numbered(first, last):
-                if start_ns <= self._written(rows) <= end_ns:
-                    yield rows
+        return blocks(self._whole(start_ns, end_ns))
 
     def following(self, start_ns: float = -math.inf, end_ns: float = math.inf) -> Iterator[Rows]:
         """Yield what was written between two moments, and before that what its steps had gone through.
 
         That begins with the newest block before that says what they remembered, if there is one.
         """
-        told = self.state(start_ns)
-        if told is None:
-            yield from self.between(start_ns, end_ns)
-            return
-        blocks = self.between(self._written(told), end_ns)
-        while (rows := next(blocks, None)) is not None and not (rows.state and rows.first == told.first):
-            pass
-        yield told
-        yield from blocks
+        return blocks(self.follow(start_ns, end_ns))
 
-    def state(self, before_ns: float) -> Rows | None:
-        """Return the newest block written before a moment that says what the steps remembered there.
+    def follow(self, start_ns: float = -math.inf, end_ns: float = math.inf) -> Iterator[Part]:
+        """Do as `following` does, in portions."""
+        stretches = yield from self._stretches()
+        begin = yield from self._first(stretches, start_ns, end_ns)
+        if begin == math.inf:
+            begin = yield from self._first(stretches, start_ns, math.inf)
+        told = yield from self._told(stretches, begin)
+        if told is not None:
+            number, rows = told
+            yield rows
+            yield from self._numbered(stretches, number + rows.count, begin - 1)
+        if begin < math.inf:
+            yield from self._between(stretches, start_ns, end_ns, begin)
+
+    def _whole(self, start_ns: float, end_ns: float) -> Iterator[Part]:
+        stretches = yield from self._stretches()
+        yield from self._between(stretches, start_ns, end_ns)
+
+    def _between(
+        self, stretches: Sequence[_Stretch], start_ns: float, end_ns: float, first: float = 0
+    ) -> Iterator[Part]:
+        for stretch in stretches:
+            if stretch.last >= first and stretch.may_hold(start_ns, end_ns):
+                for part in self._within(stretch, first):
+                    if isinstance(part, Portion):
+                        yield part
+                    elif start_ns <= self._written(part[1]) <= end_ns:
+                        yield part[1]
+
+    def _first(self, stretches: Sequence[_Stretch], start_ns: float, end_ns: float) -> Looking[float]:
+        """Return the number of the first block that was written between two moments, infinity without one."""
+        for stretch in stretches:
+            for part in self._within(stretch) if stretch.may_hold(start_ns, end_ns) else ():
+                if isinstance(part, Portion):
+                    yield part
+                elif start_ns <= self._written(part[1]) <= end_ns:
+                    return part[0]
+        return math.inf
+
+    def _told(self, stretches: Sequence[_Stretch], before: float) -> Looking[tuple[int, Rows] | None]:
+        """Return the newest block before a number that says what the steps remembered there.
 
         Where it is said at all it is said often, so no more than `LOOK_BACK` bytes are looked through.
         """
         looked = 0
-        for first, last in reversed(self._spans(-math.inf, before_ns)):
-            told = self._numbered(first, last, stateful) if looked < LOOK_BACK else ()
-            found = [rows for _, rows in told if rows.state and self._written(rows) < before_ns]
-            if found:
-                return found[-1]
-            looked += segment.taken(segment.named(self._path, first))
+        for stretch in reversed([each for each in stretches if each.first < before]):
+            told = None
+            for part in self._within(stretch, last=before - 1, wanted=stateful):
+                if isinstance(part, Portion):
+                    yield part
+                elif part[1].state:
+                    told = part
+            looked += segment.taken(segment.named(self._path, stretch.first))
+            if told is not None or looked >= LOOK_BACK:
+                return told
         return None
 
-    def _numbered(
-        self, first: int, last: float, wanted: Callable[[bytes], bool] = bool
-    ) -> Iterator[tuple[int, Rows]]:
-        """Yield the blocks whose first items are numbered from `first` to `last`, those that are `wanted`."""
-        for part in self._walk(first - 1, last, wanted):
-            if not isinstance(part, Portion):
-                if part[0] > last:
-                    return
-                yield part
+    def _numbered(self, stretches: Sequence[_Stretch], first: float, last: float) -> Iterator[Part]:
+        for stretch in stretches:
+            if stretch.last >= first and stretch.first <= last:
+                for part in self._within(stretch, first, last):
+                    yield part if isinstance(part, Portion) else part[1]
 
-    def _spans(self, start_ns: float, end_ns: float) -> list[tuple[int, float]]:
-        """Return first and last number of each segment that may hold what was written between two moments."""
-        try:
-            firsts = [segment.number(path) for path in segment.names(self._path)]
-        except OSError as error:
-            raise JournalError(f"{self._path}: {error}") from error
-        begun = [
-            next((self._written(rows) for _, rows in self._numbered(first, math.inf)), 0) for first in firsts
-        ]
-        edges = [*zip(firsts, begun, strict=True), (math.inf, math.inf)]
-        return [
-            (int(first), later - 1)
-            for (first, at), (later, until) in pairwise(edges)
-            if min(at, until) <= end_ns and max(at, until) >= start_ns
-        ]
+    def _within(
+        self, stretch: _Stretch, first: float = 0, last: float = math.inf, wanted: Wanted = bool
+    ) -> Iterator[_Found]:
+        """Yield the blocks of a stretch whose first items are numbered from `first` to `last`."""
+        last = min(last, stretch.last)
+        for part in self._walk(int(max(first, stretch.first)) - 1, last, wanted, stretch.file):
+            if not isinstance(part, Portion) and part[0] > last:
+                return
+            yield part
+
+    def _stretches(self) -> Looking[list[_Stretch]]:
+        """Return what is in each segment and when it was written, the oldest first.
+
+        The last of them goes on in what is written from now on, and is read with it.
+        """
+        files = self._reader.files()
+        there = set(files)
+        self._known = {file: known for file, known in self._known.items() if file in there}
+        out: list[_Stretch] = []
+        for file in reversed(files):
+            ends = self._known.get(file)
+            if ends is None:
+                ends = self._ends(file)
+                yield Portion(0)
+            if ends:
+                out.append(self._stretch(file, ends, out[-1] if out else None))
+        return out[::-1]
+
+    def _stretch(self, file: File, ends: _Ends, later: _Stretch | None) -> _Stretch:
+        """Return a segment's stretch; where its times fall, any time may be in it."""
+        begun, ended = (-math.inf if each is None else self._wall(*each) for each in (ends[0], ends[-1]))
+        if None in ends or begun > ended:
+            begun, ended = -math.inf, math.inf
+        if later is None:
+            return _Stretch(segment.number(file[0]), math.inf, begun, math.inf, None)
+        self._known[file] = ends  # nothing is written there any more
+        return _Stretch(segment.number(file[0]), later.first - 1, begun, ended, file)
+
+    def _ends(self, file: File) -> _Ends:
+        """Return when the first and the last block of a segment were written, none where nothing is in it."""
+        found = self._asked(lambda: self._reader.ends(file))
+        told = [next(self._taken_apart(first, data), None) for first, _, data in found]
+        return tuple(None if rows is None else (rows.clock, rows.written_ns) for rows in told)
+
+    def _wall(self, clock: Clock, written_ns: int) -> int:
+        return written_ns + self.timeline.clock(clock, written_ns).offset_ns
 
     def _written(self, rows: Rows) -> int:
         """Return when a block was written, wall time in ns."""
@@ -231,7 +313,7 @@ class RecordingReader:
         low, high = self._reader.first, self._reader.last + 1
         while low < high:
             middle = (low + high) // 2
-            number, rows = next(self._numbered(middle, math.inf), (middle, None))
+            number, rows = self._at(middle)
             yield Portion(0)
             if rows is None or _come(rows, name) > row:
                 high = min(number, middle)
@@ -239,15 +321,22 @@ class RecordingReader:
                 low = number + rows.count
         return low - 1
 
+    def _at(self, number: int) -> tuple[int, Rows | None]:
+        """Return the first block that reaches up to a number, or beyond, and the number of its first item."""
+        found = (part for part in self._walk(number - 1) if not isinstance(part, Portion))
+        return next(found, (number, None))
+
     def _walk(
-        self, after: int, last: float = math.inf, wanted: Callable[[bytes], bool] = bool
-    ) -> Iterator[tuple[int, Rows] | Portion]:
+        self, after: int, last: float = math.inf, wanted: Wanted = bool, file: File | None = None
+    ) -> Iterator[_Found]:
         """Yield the blocks above a number that are `wanted`, each with the number of its first item.
+
+        They are those of all segments, unless it is said which.
 
         The last of each portion is yielded, wanted or not: it tells how far each input has come.
         """
         limit = 1  # a single block is often all that is looked for
-        while after < last and (found := self._read(after, limit)):
+        while after < last and (found := self._read(after, limit, file)):
             end = found[-1][0]
             for first, count, data in found:
                 after = first + count - 1
@@ -257,18 +346,28 @@ class RecordingReader:
             limit = _READ_BYTES
 
     def _decoded(self, first: int, data: bytes) -> Iterator[tuple[int, Rows]]:
+        yield from ((first, self._dated(rows)) for rows in self._taken_apart(first, data))
+
+    def _taken_apart(self, first: int, data: bytes) -> Iterator[Rows]:
+        """Yield a block as it was written, unless it is damaged."""
         try:
-            yield first, self._dated(decode_rows(data))
+            yield decode_rows(data)
         except ValueError as error:
             if first not in self.damaged:
                 log.warning("%s: block %d is left out: %s", self._path, first, error)
             self.damaged.add(first)
 
-    def _read(self, after: int, limit: int) -> list[tuple[int, int, bytes]]:
+    def _read(self, after: int, limit: int, file: File | None = None) -> list[Found]:
+        if file is not None:
+            return self._asked(lambda: self._reader.blocks(file, after, limit))
+        return self._asked(lambda: self._reader.read(after, limit))
+
+    def _asked(self, read: Callable[[], list[Found]]) -> list[Found]:
+        """Return what is read; raises JournalError."""
         if self._broken:
             raise JournalError(f"{self._path}: it is closed")
         try:
-            return self._reader.read(after, limit)
+            return read()
         except lmdb.Error as error:
             self._broken = True
             raise JournalError(f"{self._path}: {error}") from error
@@ -337,7 +436,7 @@ def _come(rows: Rows, name: str) -> int:
     return rows.next.get(name, max(rows.next.values(), default=rows.end))
 
 
-def _of(name: str) -> Callable[[bytes], bool]:
+def _of(name: str) -> Wanted:
     """Return what says whether a block may be of an input, without taking it apart; `False` is certain.
 
     A block is a map of less than 24 fields, whose first is the input. Source: RFC 8949, section 3.

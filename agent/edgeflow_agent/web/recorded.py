@@ -62,7 +62,7 @@ class Recorded:
         found = local.recordings.get(name, local.journals.timeline) if NAME.fullmatch(name) else None
         if found is None:
             raise HTTPException(404, "nothing is recorded of such a pipeline")
-        return self._answer(_sent(await self._begun(found.following(start, end))), CONTENT_TYPE)
+        return self._answer(_sent(await self._begun(found.follow(start, end))), CONTENT_TYPE)
 
     async def names(self, _: Request) -> Response:
         """Return the pipelines of which there is a recording, those too that were removed."""

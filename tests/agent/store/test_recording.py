@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from edgeflow_agent.store import recording as recordings
 from edgeflow_agent.store import segment
 from edgeflow_agent.store.journal import JournalError
-from edgeflow_agent.store.journal_reader import JournalReader
 from edgeflow_agent.store.recording import Portion, Recording, RecordingReader
+from edgeflow_agent.store.segment import Marks
 from edgeflow_proto.event import ROW_BITS, Clock
 from edgeflow_proto.rows import Course, Hole, Rows, within
 from edgeflow_proto.timeline import Boot, Sync, Timeline
@@ -115,7 +115,7 @@ def test_rows_of_a_slow_input_are_found_among_those_of_a_fast_one(large: Recordi
 def test_little_is_read_to_find_a_row(large: RecordingReader, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = []
     read = large._read
-    monkeypatch.setattr(large, "_read", lambda after, limit: reads.append(limit) or read(after, limit))
+    monkeypatch.setattr(large, "_read", lambda *asked: reads.append(asked) or read(*asked))
     assert numbers(large.rows("a", 1 << ROW_BITS | 60_000, 1 << ROW_BITS | 60_000)) != []
     assert len(reads) < 25
 
@@ -192,8 +192,10 @@ def test_the_newest_state_before_a_moment_is_found(tmp_path: Path) -> None:
     recording.close()
     assert len(segment.names(tmp_path)) >= 4
     reader = RecordingReader(tmp_path)
-    found = [reader.state(CLOCK.offset_ns + second * SECOND) for second in (5, 11, 40, 41, 1000)]
-    assert [each and each.state for each in found] == [None, b"10", b"25", b"40", b"85"]
+    found = [next(reader.following(CLOCK.offset_ns + second * SECOND)) for second in (5, 11, 40, 41, 1000)]
+    assert [each.state for each in found] == [b"", b"10", b"25", b"40", b"85"]
+    written = [each.written_ns // SECOND for each in reader.following(CLOCK.offset_ns + 41 * SECOND)]
+    assert written == [*range(40, 100)]
     reader.close()
 
 
@@ -205,16 +207,98 @@ def test_a_recording_without_states_is_not_read_to_its_end_for_one(
         recording.write([rows(turn * 4000, 4000, width=32, written_ns=turn * SECOND)])
     recording.close()
     reader, read = RecordingReader(tmp_path), list[int]()
-    real = JournalReader.read
+    real = segment.Segment.read
 
-    def counting(self: JournalReader, after: int, limit_bytes: int = 1) -> list[tuple[int, int, bytes]]:
-        found = real(self, after, limit_bytes)
+    def counting(self: segment.Segment, after: int, limit: int) -> list[segment.Found]:
+        found = real(self, after, limit)
         read.append(sum(len(data) for _, _, data in found))
         return found
 
-    monkeypatch.setattr(JournalReader, "read", counting)
+    monkeypatch.setattr(segment.Segment, "read", counting)
     assert next(reader.following(CLOCK.offset_ns + 90 * SECOND)).written_ns == 90 * SECOND
     assert sum(read) < segment.taken_below(tmp_path) * 2 // 3
+    reader.close()
+
+
+def many(folder: Path, count: int) -> None:
+    """Record a hundred rows each second, each hundred in a segment of its own."""
+    for i in range(count):
+        block, first = rows(i * 100, 100, written_ns=i * SECOND), 1 + i * 100
+        segment.create(segment.named(folder, first), "j", [(first, block.encode())], Marks(first + 100))
+
+
+def test_of_many_segments_each_is_looked_at_once_and_others_are_served_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(tmp_path, 150)
+    reader, listed, opened = RecordingReader(tmp_path), list[Path](), list[Path]()
+    real, made = segment.files, segment.Segment.__init__
+    monkeypatch.setattr(segment, "files", lambda path: listed.append(path) or real(path))
+
+    def opening(self: segment.Segment, path: Path, **how: bool) -> None:
+        opened.append(path)
+        made(self, path, **how)
+
+    monkeypatch.setattr(segment.Segment, "__init__", opening)
+    start = CLOCK.offset_ns + 140 * SECOND
+    parts = list(reader.follow(start))
+    assert numbers(recordings.blocks(parts)) == [*range(14_000, 15_000)]
+    assert sum(isinstance(part, Portion) for part in parts) >= 150
+    assert len(listed) < 10
+    opened.clear()
+    assert numbers(reader.following(start)) == [*range(14_000, 15_000)]  # it is known by now
+    assert len(opened) < 150 + 20  # what may hold a state before that is looked through
+    assert numbers(reader.between(start)) == [*range(14_000, 15_000)]
+    reader.close()
+
+
+def test_segments_that_go_while_others_are_looked_at_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    many(tmp_path, 10)
+    reader = RecordingReader(tmp_path)
+    parts = reader.follow()
+    next(parts)
+    for each in segment.names(tmp_path)[:3]:
+        segment.remove(each)
+    assert numbers(recordings.blocks(parts)) == [*range(300, 1000)]
+    assert caplog.records == []
+    reader.close()
+
+
+def test_rows_written_after_the_times_of_segments_were_taken_are_found(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, BYTES)
+    recording.write([rows(0, 10, written_ns=SECOND)])
+    recording.close()
+    reader = RecordingReader(tmp_path)
+    for second in range(2, 40):
+        reader._reader.close()  # in one process nothing is open twice
+        recording = Recording(tmp_path, BYTES)
+        recording.write([rows(second * 4000, 4000, width=32, written_ns=second * SECOND)])
+        recording.close()
+        found = reader.following(CLOCK.offset_ns + second * SECOND)
+        assert numbers(found) == [*range(second * 4000, (second + 1) * 4000)]
+    assert len(segment.names(tmp_path)) > 1
+    reader.close()
+
+
+def test_a_clock_that_was_set_back_for_a_while_hides_no_rows(tmp_path: Path) -> None:
+    year = 365 * 86400 * SECOND
+    right = Clock("boot", 1790 * 10**15, "unsynchronised")
+    wrong = Clock("boot", right.offset_ns - 10 * year, "unsynchronised")
+    recording = Recording(tmp_path, BYTES)
+    for turn in range(90):
+        clock = wrong if 30 <= turn < 60 else right
+        state = {"state": b"%d" % turn} if turn % 15 == 10 else {}
+        recording.write([rows(turn * 4000, 4000, width=32, written_ns=turn * SECOND, clock=clock, **state)])
+    recording.close()
+    assert len(segment.names(tmp_path)) >= 4
+    reader = RecordingReader(tmp_path)
+    for turn, clock in [(turn, wrong if 30 <= turn < 60 else right) for turn in range(90)]:
+        at = clock.offset_ns + turn * SECOND
+        assert [block.first for block in reader.between(at, at)] == [turn * 4000]
+        led = [block.first // 4000 for block in reader.following(at, at)]
+        assert led == [*range((turn - 11) // 15 * 15 + 10 if turn > 10 else turn, turn + 1)]
     reader.close()
 
 
