@@ -139,5 +139,8 @@ def _asked(request: Request) -> tuple[float, float]:
     asked = request.query_params
     if unknown := set(asked) - {"since", "until"}:
         raise ValueError(f"unknown parameter {min(unknown)!r}; known: since, until")
-    start, end = asked.get("since"), asked.get("until")
-    return (instant(start) if start else -math.inf), (instant(end) if end else math.inf)
+    since, until = asked.get("since"), asked.get("until")
+    start, end = (instant(since) if since else -math.inf), (instant(until) if until else math.inf)
+    if start > end:
+        raise ValueError(f"since {since} is later than until {until}")
+    return start, end

@@ -117,6 +117,10 @@ def test_what_is_not_recorded_is_told(link: AgentdStandIn, journal: Journal) -> 
         assert (answer.status_code, words in answer.json()["error"]) == (404, True), path
     for query in ("since=noon", "until=2025-01-31", "from=2025-01-31T00:00:00Z"):
         assert link.http.get(f"/api/v1/pipelines/watch/recording?{query}").status_code == 400
+    query = "since=2030-01-01T00:00:00Z&until=2020-01-01T00:00:00Z"
+    answer = link.http.get(f"/api/v1/pipelines/watch/recording?{query}")
+    words = "since 2030-01-01T00:00:00Z is later than until 2020-01-01T00:00:00Z"
+    assert (answer.status_code, answer.json()) == (400, {"error": words})
 
 
 def test_a_recording_is_read_from_where_the_state_is_known(link: AgentdStandIn, journal: Journal) -> None:
