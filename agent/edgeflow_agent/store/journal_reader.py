@@ -77,9 +77,8 @@ class JournalReader:
         except segment.UnfinishedError:
             return None
         except SegmentError as error:
-            if not isinstance(
-                error.__cause__, FileNotFoundError
-            ):  # what is gone was removed since it was listed
+            gone = isinstance(error.__cause__, FileNotFoundError)  # removed since it was listed
+            if not gone:
                 self._leave_out(file, error, damaged=isinstance(error, DamagedError))
             return None
         self._sound.add(file)

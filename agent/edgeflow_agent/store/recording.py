@@ -162,15 +162,15 @@ class RecordingReader:
         return blocks(self.look(name, first, last))
 
     def look(self, name: str, first: int, last: int) -> Iterator[Part]:
-        """Do as `rows` does, in portions."""
+        """Do as `rows` does, in portions; blocks of other inputs are passed over by their bytes."""
         passed: dict[str, int] | None = None  # of what was written when all of them had come
         before = yield from self._before(name, first)
-        for part in self._walk(before, wanted=_of(name)):
+        for part in self._walk(before or 0, wanted=_of(name)):
             if isinstance(part, Portion):
                 yield part
                 continue
             _, rows = part
-            if passed is not None and rows.next != passed:
+            if passed is not None and rows.next != passed and before is not None:
                 return
             if _come(rows, name) > last:
                 passed = rows.next
@@ -308,18 +308,31 @@ class RecordingReader:
         clock = self.timeline.clock(rows.clock, rows.written_ns)
         return rows if clock is rows.clock else msgspec.structs.replace(rows, clock=clock)
 
-    def _before(self, name: str, row: int) -> Looking[int]:
-        """Return the number of the last item written before a row of an input had come."""
+    def _before(self, name: str, row: int) -> Looking[int | None]:
+        """Return the number of the last item written before a row of an input had come.
+
+        ``None`` where rows are seen to be in no order, for the generations of their rings have sunk: they are
+        looked through one by one then.
+        """
         low, high = self._reader.first, self._reader.last + 1
+        _, oldest, _ = self._passed(low, name)
+        _, newest, _ = self._passed(high - 1, name)
         while low < high:
             middle = (low + high) // 2
-            number, rows = self._at(middle)
+            number, come, behind = self._passed(middle, name)
             yield Portion(0)
-            if rows is None or _come(rows, name) > row:
+            if max(oldest, come) > newest and come < math.inf:
+                return None
+            if come > row:
                 high = min(number, middle)
             else:
-                low = number + rows.count
+                low = behind
         return low - 1
+
+    def _passed(self, number: int, name: str) -> tuple[int, float, int]:
+        """Return where the block at a number begins, how far an input had come with it, and where it ends."""
+        first, rows = self._at(number)
+        return (first, math.inf, first) if rows is None else (first, _come(rows, name), first + rows.count)
 
     def _at(self, number: int) -> tuple[int, Rows | None]:
         """Return the first block that reaches up to a number, or beyond, and the number of its first item."""
@@ -331,9 +344,8 @@ class RecordingReader:
     ) -> Iterator[_Found]:
         """Yield the blocks above a number that are `wanted`, each with the number of its first item.
 
-        They are those of all segments, unless it is said which.
-
-        The last of each portion is yielded, wanted or not: it tells how far each input has come.
+        They are those of all segments, or of one `file`. The last of each portion is yielded, wanted or not:
+        it tells how far each input has come.
         """
         limit = 1  # a single block is often all that is looked for
         while after < last and (found := self._read(after, limit, file)):

@@ -100,12 +100,12 @@ def _drawn(recording: RecordingReader, name: str, span: Span, most: int) -> Look
             yield part
         else:
             rows.append(part)
+            if size >= MAX_BYTES:
+                break  # with one more than are told of it is known that there are more
             size += len(part.values)
-        if looked > most or size > MAX_BYTES:
-            break
-    else:
-        return recorded(rows, *span.numbers, span.key)
-    return msgspec.structs.replace(recorded(rows, *span.numbers, span.key), whole=False)
+        if looked > most:
+            return msgspec.structs.replace(recorded(rows, *span.numbers, span.key), whole=False)
+    return recorded(rows, *span.numbers, span.key)
 
 
 class _Sifter:

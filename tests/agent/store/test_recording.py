@@ -142,6 +142,22 @@ def test_of_a_slow_input_among_a_fast_one_few_others_are_taken_apart(
     reader.close()
 
 
+@pytest.mark.parametrize("before", [(), (1,)])
+def test_rows_of_rings_whose_generations_sank_are_found(tmp_path: Path, before: tuple[int, ...]) -> None:
+    recording = Recording(tmp_path, BYTES)
+    for generation in (*before, 3_000_000, 1_000_000):
+        base = generation << ROW_BITS
+        for turn in range(5):
+            first = base + turn * 100
+            recording.write([rows(first, 100, next={"a": first + 100})])
+    recording.close()
+    reader = RecordingReader(tmp_path)
+    for generation in (*before, 3_000_000, 1_000_000)[bool(before) * 2 :]:
+        base = generation << ROW_BITS
+        assert numbers(reader.rows("a", base + 150, base + 249)) == [*range(base + 150, base + 250)]
+    reader.close()
+
+
 def test_a_damaged_block_is_told_whatever_input_is_looked_for(tmp_path: Path) -> None:
     recording = Recording(tmp_path, BYTES)
     recording.write([rows(turn * 100, 100) for turn in range(9)])
