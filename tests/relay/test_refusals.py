@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edgeflow_relay.app import MAX_CONNECTIONS
 from edgeflow_relay.counters import _HELP
 from tests.relay.harness import FakeDevice, Relay
 from tests.support.processes import eventually
@@ -97,3 +100,12 @@ def test_all_that_is_counted_is_among_the_metrics() -> None:
     counted = set(re.findall(r"counters\[\"(\w+)\"", source))
     assert len(counted) > 5
     assert counted <= set(_HELP)
+
+
+def test_connections_that_say_nothing_keep_nobody_out_for_long(relay: Relay) -> None:
+    relay.start()
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", relay.http)))
+        eventually(lambda: relay.request("GET", "/healthz")[0] == 503, "no other is served")
+        eventually(lambda: relay.request("GET", "/healthz")[0] == 200, "they are gone", patience_s=30)
