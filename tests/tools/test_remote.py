@@ -164,11 +164,11 @@ def test_a_pipeline_goes_onto_a_device_by_the_relay(device: Device, relay: Relay
 def test_what_a_device_that_is_away_once_ran_is_not_active(
     relay: Relay, folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away = Device(tmp_path_factory.mktemp("away"), relay=relay.grpc, device="dev2").start()
-    deploy = ("deploy", folder, "--relay", relay.url, "--device", "dev2")
-    place = f"{relay.url}/api/v1/devices/dev2/pipelines/posted"
+    away = Device(tmp_path_factory.mktemp("away"), relay=relay.grpc, device="shed").start()
+    deploy = ("deploy", folder, "--relay", relay.url, "--device", "shed")
+    place = f"{relay.url}/api/v1/devices/shed/pipelines/posted"
     try:
-        eventually(lambda: relay.json("/api/v1/devices/dev2"), "the device is at the relay")
+        eventually(lambda: relay.json("/api/v1/devices/shed"), "the device is at the relay")
         assert [call(*deploy).exit_code for _ in range(2)] == [0, 0]  # also where it runs already
     finally:
         away.close()
@@ -176,7 +176,7 @@ def test_what_a_device_that_is_away_once_ran_is_not_active(
     again = call(*deploy)
     assert (again.exit_code, again.stdout) == (1, "")
     urllib.request.urlopen(urllib.request.Request(place, method="DELETE"), timeout=30).close()
-    assert relay.json("/api/v1/devices/dev2")["deployments"] == {}
+    assert relay.json("/api/v1/devices/shed")["deployments"] == {}
     assert call(*deploy).exit_code == 1
 
 
