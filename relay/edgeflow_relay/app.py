@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -28,7 +27,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from edgeflow_proto.pipeline.problem import Rejected
 from edgeflow_relay.api import devices, events, pipelines, probes
@@ -46,7 +44,6 @@ from edgeflow_relay.web import page
 
 log = logging.getLogger("edgeflow.relay")
 MAX_CONNECTIONS = 512
-FIRST_REQUEST_S = 10.0  # after a connection was made
 _HTTP_END_S = 1
 
 
@@ -173,29 +170,10 @@ class _Process:
         await relay.registry.save()
 
 
-class _Protocol(HttpToolsProtocol):
-    """Closes a connection on which no request comes: it takes the place of one that asks."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request, but not for ever."""
-        super().connection_made(transport)
-        self._patience = self.loop.call_later(FIRST_REQUEST_S, transport.close)
-
-    def on_headers_complete(self) -> None:
-        """A request has come."""
-        self._patience.cancel()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
-        self._patience.cancel()
-        super().connection_lost(exc)
-
-
 def _make_server(app: Starlette) -> _Server:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config(
-        app, http=_Protocol, ws="none", loop="none", lifespan="off", log_config=None, access_log=False,
+        app, http="httptools", ws="none", loop="none", lifespan="off", log_config=None, access_log=False,
         proxy_headers=False, server_header=False, limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=_HTTP_END_S,
     )  # fmt: skip
@@ -215,20 +193,12 @@ def main(settings: Settings, say: Callable[[Ports], None] = print_ports) -> None
     Raises OSError when the folder or a port cannot be had.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    _allow_descriptors()
 
     def ready(ports: Ports) -> None:
         _note(settings, ports)
         say(ports)
 
     asyncio.run(serve(settings, ready))
-
-
-def _allow_descriptors() -> None:
-    """Allow as many descriptors as there may be: each device takes one, and the usual limit is 1024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _note(settings: Settings, ports: Ports) -> None:

@@ -20,11 +20,9 @@ class Unreadable(ValueError):
 
 
 def rows(batch: Batch) -> list[Row]:
-    """Return the events of a batch; raises Unreadable, or MemoryError."""
+    """Return the events of a batch; raises Unreadable."""
     try:
         return list(_rows(batch))
-    except MemoryError:  # it is not to blame for what others took
-        raise
     except Exception as error:  # CBOR of any kind may be in there; none of it may stop what is behind it
         raise Unreadable(str(error) or type(error).__name__) from error
 

@@ -31,7 +31,6 @@ _HELP = {
     "mirror_published_total": "Events the mirror's broker acknowledged.",
     "mirror_skipped_total": "Events not mirrored because the broker takes none so large.",
     "streams_replaced_total": "Streams ended because the device opened another.",
-    "streams_rivals_total": "Streams refused because another agent has the device's name.",
     "streams_silent_total": "Times a device was shown as offline for want of a word on its stream.",
     "streams_total": "Streams that devices opened.",
     "uploads_refused_total": "Uploads that were not taken.",

@@ -31,7 +31,7 @@ from edgeflow_relay.registry import Registry
 from edgeflow_relay.settings import Settings
 from edgeflow_relay.store import journals, wishes
 from edgeflow_relay.store.blobs import Blobs
-from edgeflow_relay.store.database import Database, StoreError
+from edgeflow_relay.store.database import Database
 from edgeflow_relay.version import version
 from edgeflow_relay.wire import Malformed
 
@@ -223,8 +223,6 @@ class Hub:
             await context.abort(_Code.INVALID_ARGUMENT, str(error))
         except Ended as error:
             await context.abort(error.code, str(error))
-        except StoreError as error:
-            await context.abort(_Code.UNAVAILABLE, str(error))
         except Exception as error:  # what nobody foresaw ends this stream, and the device tries again
             log.exception("%s: a stream failed", context.peer())
             await context.abort(_Code.INTERNAL, f"the relay failed: {error!r}")

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from edgeflow_relay import blocks
 from edgeflow_relay.bell import Bell
 from edgeflow_relay.counters import Counters
 from edgeflow_relay.store import events, journals
-from edgeflow_relay.store.database import Database, refusal
+from edgeflow_relay.store.database import Database
 from edgeflow_relay.store.journals import Batch
 
 log = logging.getLogger("edgeflow.relay")
@@ -109,23 +110,23 @@ class Intake:
             self.stored.ring()
 
     async def _commit(self, batches: list[Batch], work: _Work | None = None) -> Outcome:
-        """Commit a group; while the store refuses, try again, since nobody else here keeps these batches."""
+        """Commit a group; while the disk refuses, try again, since nobody else here keeps these batches."""
         todo = work or store
         while True:
             try:
                 outcome = await self._database.write(lambda connection: todo(connection, batches))
-            except Exception as error:
-                if why := refusal(error):
-                    await self._refused(why)
-                    if not self._closing:
-                        continue
-                if why or work is not None:
+            except OperationalError as error:
+                await self._refused(str(error.orig))
+                if self._closing:
                     raise
-                # One batch is to blame, and the others must not wait for ever.
+            except Exception as error:  # one batch is to blame, and the others must not wait for ever
+                if work is not None:
+                    raise
                 log.exception("%d blocks cannot be stored together", len(batches))
                 return await self._one_by_one(batches, repr(error))
-            self.error = ""
-            return outcome
+            else:
+                self.error = ""
+                return outcome
 
     async def _refused(self, reason: str) -> None:
         if self.error != reason:

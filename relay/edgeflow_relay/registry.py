@@ -8,17 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from edgeflow_relay.bell import Bell
 from edgeflow_relay.boots import RIVAL_S
 from edgeflow_relay.store import devices
-from edgeflow_relay.store.database import Database, StoreError, refusal
+from edgeflow_relay.store.database import Database
 from edgeflow_relay.store.devices import About, Heartbeat, Known
 
 log = logging.getLogger("edgeflow.relay")
@@ -43,10 +42,8 @@ class Registry:
         self._known: dict[str, Known] = {}
         self._streams: dict[str, Stream] = {}
         self._unsaved: set[str] = set()
-        self._unwritten: set[str] = set()  # whose hello the store refused
         self._claimed: dict[str, int] = {}  # name → until when
         self.changed = Bell()
-        self.error = ""  # why the store refuses, while it does
 
     async def load(self) -> None:
         """Read what is known from before."""
@@ -71,18 +68,12 @@ class Registry:
         return self._streams
 
     async def register(self, name: str, about: About) -> None:
-        """Note a hello. Where the store refuses, that of a known device is written later.
-
-        Raises StoreError for a device that is not known then.
-        """
+        """Note a hello; raises OperationalError when the disk refuses."""
         now = time.time_ns()
         before = self._known.get(name)
         first = before.first_seen_ns if before else now
         known = Known(name, about, first, now, before.heartbeat if before else None)
-        if not await self._written(partial(_write, hellos=[known])):
-            if before is None:
-                raise StoreError(f"the relay cannot store: {self.error}")
-            self._unwritten.add(name)
+        await self._database.write(lambda connection: devices.register(connection, known))
         self._known[name] = known
 
     def connect(self, name: str, stream: Stream) -> bool:
@@ -133,32 +124,12 @@ class Registry:
             await self.save()
 
     async def save(self) -> None:
-        """Write what was heard; what the store refuses is tried the next time."""
+        """Write what was heard; what the disk refuses is tried the next time."""
         names, self._unsaved = self._unsaved, set()
-        hellos, self._unwritten = self._unwritten, set()
-        late, seen = ([self._known[name] for name in some] for some in (hellos, names))
-        if (late or seen) and not await self._written(partial(_write, hellos=late, seen=seen)):
-            self._unsaved |= names
-            self._unwritten |= hellos
-
-    async def _written(self, work: Callable[[Connection], None]) -> bool:
-        """Write devices; False when the store refuses, and `error` says why."""
+        known = [self._known[name] for name in names]
         try:
-            await self._database.write(work)
-        except Exception as error:
-            why = refusal(error)
-            if not why:
-                raise
-            if why != self.error:
-                log.error("devices cannot be stored: %s; trying again", why)
-            self.error = why
-            return False
-        self.error = ""
-        return True
-
-
-def _write(connection: Connection, hellos: Sequence[Known], seen: Sequence[Known] = ()) -> None:
-    for known in hellos:
-        devices.register(connection, known)
-    if seen:
-        devices.save(connection, seen)
+            if known:
+                await self._database.write(lambda connection: devices.save(connection, known))
+        except OperationalError as error:
+            self._unsaved |= names
+            log.error("heartbeats cannot be stored: %s", error.orig)

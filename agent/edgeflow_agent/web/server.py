@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import socket
@@ -10,30 +9,9 @@ from collections.abc import Generator
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_CONNECTIONS = 256
 _END_S = 1
-FIRST_REQUEST_S = 10.0  # after a connection was made
-
-
-class Protocol(HttpToolsProtocol):
-    """Closes a connection on which no request comes: it takes the place of one that asks."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request, but not for ever."""
-        super().connection_made(transport)
-        self._patience = self.loop.call_later(FIRST_REQUEST_S, transport.close)
-
-    def on_headers_complete(self) -> None:
-        """A request has come."""
-        self._patience.cancel()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
-        self._patience.cancel()
-        super().connection_lost(exc)
 
 
 class Server(uvicorn.Server):
@@ -49,7 +27,7 @@ def make_server(app: ASGIApp) -> Server:
     """Return a server, to be run with ``serve(sockets=[bind(…)])``."""
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config(
-        app, http=Protocol, ws="none", loop="none", lifespan="off", log_config=None, access_log=False,
+        app, http="httptools", ws="none", loop="none", lifespan="off", log_config=None, access_log=False,
         proxy_headers=False, server_header=False, limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=_END_S,
     )  # fmt: skip

@@ -18,8 +18,7 @@ async def healthz(_: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Say whether what devices send is stored, and what else is not as it should be."""
     relay = relay_of(request)
-    refused = {"events": relay.intake.error, "devices": relay.registry.error}
-    reasons = [f"{what} cannot be stored: {why}" for what, why in refused.items() if why]
+    reasons = [f"events cannot be stored: {relay.intake.error}"] if relay.intake.error else []
     mirror = relay.mirror
     degraded = [f"mirror {mirror.address}: {mirror.error}"] if mirror and not mirror.connected else []
     found = {"ready": not reasons, "reasons": reasons, "degraded": degraded}

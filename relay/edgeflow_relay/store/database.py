@@ -15,10 +15,10 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, InternalError, OperationalError
+from sqlalchemy.exc import DatabaseError
 
 T = TypeVar("T")
 READERS = 4
@@ -28,18 +28,6 @@ _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "journ
 
 class StoreError(OSError):
     """The store cannot be opened; the message says why."""
-
-
-def refusal(error: BaseException) -> str:
-    """Return why the store refused: its disk is full, its file damaged, its memory short; empty for the rest.
-
-    What is in a transaction is not to blame then: it may be tried again, and nothing of it may be given up.
-    """
-    if isinstance(error, MemoryError):
-        return "no memory"
-    if type(error) in (DatabaseError, OperationalError, InternalError):  # and not what derives from them
-        return str(cast("DatabaseError", error).orig)
-    return ""
 
 
 class Database:

@@ -172,7 +172,7 @@ def _relay(relay: Relay) -> str:
 
 
 def _store(relay: Relay) -> str:
-    error = relay.intake.error or relay.registry.error
+    error = relay.intake.error
     return f"<p>{_badge('store', 'bad')} events cannot be stored: {escape(error)}</p>" if error else ""
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +14,6 @@ import pytest
 
 from edgeflow_agent.core import messages
 from edgeflow_agent.core.board import labelled
-from edgeflow_agent.web.server import MAX_CONNECTIONS
 from edgeflow_proto import archive
 from tests.agent.web.harness import AgentdStandIn, block, pipeline
 from tests.support.processes import eventually
@@ -284,15 +281,3 @@ def test_an_io_that_does_not_answer_is_a_timeout(link: AgentdStandIn) -> None:
     answer = in_background(lambda: post(link, b"{}"))
     link.take_post()
     assert answer().status_code == 504
-
-
-def test_connections_that_say_nothing_keep_nobody_out_for_long(link: AgentdStandIn) -> None:
-    def answer() -> int:
-        with httpx.Client(base_url=f"http://127.0.0.1:{link.port}", timeout=10) as fresh:
-            return fresh.get("/healthz").status_code
-
-    with contextlib.ExitStack() as stack:
-        for _ in range(MAX_CONNECTIONS):
-            stack.enter_context(socket.create_connection(("127.0.0.1", link.port)))
-        eventually(lambda: answer() == 503, "no other is served")
-        eventually(lambda: answer() == 200, "they are gone", patience_s=30)
