@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 import uvicorn
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -67,7 +67,7 @@ def make_app(relay: Relay) -> Starlette:
     """Return the HTTP application."""
     handlers = {
         Refusal: _refused, TooLarge: _too_large, HTTPException: _failed,
-        OSError: _disk, OperationalError: _disk,
+        OSError: _disk, DBAPIError: _disk,
     }  # fmt: skip
     app = Starlette(
         routes=[*devices.ROUTES, *pipelines.ROUTES, *events.ROUTES, *probes.ROUTES, *page.routes()],

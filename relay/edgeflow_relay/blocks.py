@@ -23,6 +23,8 @@ def rows(batch: Batch) -> list[Row]:
     """Return the events of a batch; raises Unreadable."""
     try:
         return list(_rows(batch))
+    except MemoryError:  # says nothing of the block: who has the events keeps them until there is room
+        raise
     except Exception as error:  # CBOR of any kind may be in there; none of it may stop what is behind it
         raise Unreadable(str(error) or type(error).__name__) from error
 

@@ -32,6 +32,7 @@ from edgeflow_relay.settings import Settings
 from edgeflow_relay.store import journals, wishes
 from edgeflow_relay.store.blobs import Blobs
 from edgeflow_relay.store.database import Database
+from edgeflow_relay.store.health import refusal
 from edgeflow_relay.version import version
 from edgeflow_relay.wire import Malformed
 
@@ -40,6 +41,8 @@ HELLO_S = 10.0
 CHUNK = 2 << 20
 MAX_MESSAGE = 64 << 20
 GRACE_S = 2.0
+REFUSED, UNTOLD = "devices cannot be served", "what became of deployments cannot be stored"
+MAX_UNTOLD = 256  # outcomes that wait until the store takes them, per stream
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", -1),
@@ -81,6 +84,7 @@ class Stream:
         self.device = hello.device
         self.boot = wire.about(hello).boot_id
         self.journals = frozenset(journal.journal_id for journal in hello.journals)
+        self.untold: dict[str, wishes.Outcome] = {}  # what became of wishes, by name, not stored yet
         self._hub = hub
         self._context = context
         self._acks: dict[str, int] = {}
@@ -223,9 +227,17 @@ class Hub:
             await context.abort(_Code.INVALID_ARGUMENT, str(error))
         except Ended as error:
             await context.abort(error.code, str(error))
-        except Exception as error:  # what nobody foresaw ends this stream, and the device tries again
-            log.exception("%s: a stream failed", context.peer())
-            await context.abort(_Code.INTERNAL, f"the relay failed: {error!r}")
+        except Exception as error:  # ends this stream, and the device tries again
+            await self._failed(context, error)
+
+    async def _failed(self, context: _Context, error: Exception) -> None:
+        why = refusal(error)
+        if why:
+            self._database.health.refused(REFUSED, why)
+            self._limited.warning(REFUSED, why)
+            await context.abort(_Code.UNAVAILABLE, f"the relay cannot store: {why}")
+        log.error("%s: a stream failed", context.peer(), exc_info=error)  # nobody foresaw it
+        await context.abort(_Code.INTERNAL, f"the relay failed: {error!r}")
 
     async def _serve(self, context: _Context) -> None:
         hello = await self._hello(context)
@@ -301,6 +313,7 @@ class Hub:
     async def desired(self, device: str) -> relay_pb2.RelayMessage:
         """Return all that is desired of a device."""
         revision, wanted = await self._database.read(partial(wishes.wishes, device=device))
+        self._database.health.works(REFUSED)
         pipelines = [relay_pb2.Desired(name=w.name, digest=w.digest, manifest=w.manifest) for w in wanted]
         return relay_pb2.RelayMessage(desired=relay_pb2.DesiredState(revision=revision, pipelines=pipelines))
 
@@ -360,21 +373,37 @@ class Hub:
         elif kind == "heartbeat":
             self._counters["heartbeats_total"] += 1
             self._registry.heard(device, wire.heartbeat(message.heartbeat))
+            await self._note(stream)
             if message.heartbeat.asks_time:
                 stream.tell_time(message.heartbeat.boot_time_ns)
         elif kind == "status":
-            await self._note(device, message.status)
+            stream.untold[message.status.name] = wire.outcome(message.status)
+            await self._note(stream)
         else:
             raise Malformed("a message that is neither events nor a heartbeat nor a status")
 
-    async def _note(self, device: str, status: device_pb2.DeploymentStatus) -> None:
-        outcome = wire.outcome(status)
-        work = partial(wishes.tell, device=device, name=status.name, outcome=outcome)
-        if await self._database.write(work):
+    async def _note(self, stream: Stream) -> None:
+        """Store what a device said became of its wishes; what is refused waits for its next heartbeat."""
+        for name, outcome in list(stream.untold.items()):
+            work = partial(wishes.tell, device=stream.device, name=name, outcome=outcome)
+            try:
+                known = await self._database.write(work)
+            except Exception as error:
+                why = refusal(error)
+                if not why or len(stream.untold) > MAX_UNTOLD:
+                    raise
+                self._database.health.refused(UNTOLD, why)
+                return
+            del stream.untold[name]
+            self._noted(stream.device, name, known=known)
+
+    def _noted(self, device: str, name: str, *, known: bool) -> None:
+        self._database.health.works(UNTOLD)
+        if known:
             self._registry.heard(device)
             self._registry.changed.ring()
         else:
-            self._limited.warning(device, f"it speaks of a pipeline that is not known here: {status.name}")
+            self._limited.warning(device, f"it speaks of a pipeline that is not known here: {name}")
 
     # Blobs
 

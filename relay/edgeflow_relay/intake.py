@@ -14,20 +14,29 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from edgeflow_relay import blocks
 from edgeflow_relay.bell import Bell
 from edgeflow_relay.counters import Counters
 from edgeflow_relay.store import events, journals
 from edgeflow_relay.store.database import Database
+from edgeflow_relay.store.health import refusal
 from edgeflow_relay.store.journals import Batch
 
 log = logging.getLogger("edgeflow.relay")
 MAX_WAITING = 32 << 20  # bytes
 GROUP_BLOCKS, GROUP_BYTES = 256, 8 << 20
 RETRY_S = 1.0
+REFUSED = "events cannot be stored"
 _INSERT_ROWS, _INSERT_BYTES = 5000, 8 << 20  # in memory as JSON, which can be a hundred times a block
+_BLAMED = (
+    DataError,
+    IntegrityError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)  # the values are at fault
 _Done = Callable[[], None]
 
 
@@ -62,7 +71,11 @@ class Intake:
         self._came, self._room = Bell(), Bell()
         self._closing = False
         self.stored = Bell()
-        self.error = ""  # why the store refuses, while it does
+
+    @property
+    def error(self) -> str:
+        """Why the store refuses events, while it does."""
+        return self._database.health.why(REFUSED)
 
     @property
     def waiting(self) -> int:
@@ -110,28 +123,27 @@ class Intake:
             self.stored.ring()
 
     async def _commit(self, batches: list[Batch], work: _Work | None = None) -> Outcome:
-        """Commit a group; while the disk refuses, try again, since nobody else here keeps these batches."""
+        """Commit a group; while the store refuses, try again: what is not stored must not be acknowledged."""
         todo = work or store
         while True:
             try:
                 outcome = await self._database.write(lambda connection: todo(connection, batches))
-            except OperationalError as error:
-                await self._refused(str(error.orig))
+            except Exception as error:
+                if work is None and isinstance(error, _BLAMED):  # the others must not wait for ever
+                    log.exception("%d blocks cannot be stored together", len(batches))
+                    return await self._one_by_one(batches, repr(error))
+                await self._refused(error)
                 if self._closing:
                     raise
-            except Exception as error:  # one batch is to blame, and the others must not wait for ever
-                if work is not None:
-                    raise
-                log.exception("%d blocks cannot be stored together", len(batches))
-                return await self._one_by_one(batches, repr(error))
             else:
-                self.error = ""
+                self._database.health.works(REFUSED)
                 return outcome
 
-    async def _refused(self, reason: str) -> None:
-        if self.error != reason:
-            log.error("events cannot be stored: %s; trying again", reason)
-        self.error = reason
+    async def _refused(self, error: Exception) -> None:
+        why = refusal(error)
+        if self._database.health.refused(REFUSED, why or repr(error)):
+            traceback = None if why else error
+            log.error("%s: %s; trying again", REFUSED, why or repr(error), exc_info=traceback)
         self._counters["commits_failed_total"] += 1
         await asyncio.sleep(RETRY_S)
 

@@ -12,16 +12,18 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import msgspec
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from edgeflow_relay.bell import Bell
 from edgeflow_relay.boots import RIVAL_S
 from edgeflow_relay.store import devices
 from edgeflow_relay.store.database import Database
 from edgeflow_relay.store.devices import About, Heartbeat, Known
+from edgeflow_relay.store.health import refusal
 
 log = logging.getLogger("edgeflow.relay")
 SAVE_S = 10.0
+REFUSED = "what devices say of themselves cannot be stored"
 
 
 class Stream(Protocol):
@@ -68,13 +70,29 @@ class Registry:
         return self._streams
 
     async def register(self, name: str, about: About) -> None:
-        """Note a hello; raises OperationalError when the disk refuses."""
+        """Note a hello. Raises DBAPIError or MemoryError when the store refuses a device that is new.
+
+        One that is known may come in all the same; what it said is written when the store takes it.
+        """
         now = time.time_ns()
         before = self._known.get(name)
         first = before.first_seen_ns if before else now
         known = Known(name, about, first, now, before.heartbeat if before else None)
-        await self._database.write(lambda connection: devices.register(connection, known))
+        try:
+            await self._database.write(lambda connection: devices.register(connection, known))
+            self._database.health.works(REFUSED)
+        except (DBAPIError, MemoryError) as error:
+            if not self._refused(error) or before is None:
+                raise
+            self._unsaved.add(name)
         self._known[name] = known
+
+    def _refused(self, error: Exception) -> bool:
+        """Note that the store refused; False where it was something else."""
+        why = refusal(error)
+        if why and self._database.health.refused(REFUSED, why):
+            log.error("%s: %s; trying again", REFUSED, why)
+        return bool(why)
 
     def connect(self, name: str, stream: Stream) -> bool:
         """Make `stream` the one of a registered device; an older one ends. Returns whether there was one."""
@@ -124,12 +142,14 @@ class Registry:
             await self.save()
 
     async def save(self) -> None:
-        """Write what was heard; what the disk refuses is tried the next time."""
+        """Write what was heard; what the store refuses is tried the next time."""
         names, self._unsaved = self._unsaved, set()
         known = [self._known[name] for name in names]
         try:
             if known:
                 await self._database.write(lambda connection: devices.save(connection, known))
-        except OperationalError as error:
+                self._database.health.works(REFUSED)
+        except (DBAPIError, MemoryError) as error:
             self._unsaved |= names
-            log.error("heartbeats cannot be stored: %s", error.orig)
+            if not self._refused(error):
+                raise

@@ -226,7 +226,7 @@ def test_a_batch_that_nothing_was_prepared_for_is_set_aside(
 
     def picky(connection: Connection, rows: list[events.Row]) -> int:
         if any(row.id == "j-2" for row in rows):
-            raise RuntimeError("nobody foresaw it")
+            raise ValueError("nobody foresaw it")
         return add(connection, rows)
 
     monkeypatch.setattr(events, "add", picky)

@@ -16,9 +16,9 @@ async def healthz(_: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Say whether what devices send is stored, and what else is not as it should be."""
+    """Say whether the store takes what devices send, and what else is not as it should be."""
     relay = relay_of(request)
-    reasons = [f"events cannot be stored: {relay.intake.error}"] if relay.intake.error else []
+    reasons = relay.database.health.reasons
     mirror = relay.mirror
     degraded = [f"mirror {mirror.address}: {mirror.error}"] if mirror and not mirror.connected else []
     found = {"ready": not reasons, "reasons": reasons, "degraded": degraded}
@@ -34,6 +34,7 @@ async def metrics(request: Request) -> Response:
         "intake_bytes": relay.intake.waiting,
         "mirror_connected": int(relay.mirror is not None and relay.mirror.connected),
         "mirror_backlog": relay.mirror.backlog if relay.mirror else 0,
+        "store_failures_total": relay.database.health.failures,
     }
     return Response(relay.counters.text(gauges), media_type=counters.CONTENT_TYPE)
 

@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
+from edgeflow_relay.store.health import Health
+
 T = TypeVar("T")
 READERS = 4
 _FILE = "relay.db"
@@ -37,6 +39,7 @@ class Database:
         self._reading = engine
         self._writing = engine.execution_options(writes=True)
         self._lock = lock
+        self.health = Health()
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._writer = ThreadPoolExecutor(1, "write")
 

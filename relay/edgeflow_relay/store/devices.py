@@ -91,9 +91,10 @@ def register(connection: Connection, known: Known) -> None:
 
 
 def save(connection: Connection, seen: Iterable[Known]) -> None:
-    """Store when devices were last heard, and their newest heartbeats."""
+    """Store what devices said of themselves, when they were last heard, and their newest heartbeats."""
     values = [
-        {
+        msgspec.structs.asdict(known.about)
+        | {
             "device": known.name,
             "last_seen_ns": known.last_seen_ns,
             "heartbeat": msgspec.json.encode(known.heartbeat).decode() if known.heartbeat else "",

@@ -172,8 +172,8 @@ def _relay(relay: Relay) -> str:
 
 
 def _store(relay: Relay) -> str:
-    error = relay.intake.error
-    return f"<p>{_badge('store', 'bad')} events cannot be stored: {escape(error)}</p>" if error else ""
+    reasons = relay.database.health.reasons
+    return "".join(f"<p>{_badge('store', 'bad')} {escape(reason)}</p>" for reason in reasons)
 
 
 def _mirror(relay: Relay) -> str:
