@@ -33,6 +33,7 @@ from edgeflow_relay.api import devices, events, pipelines, probes
 from edgeflow_relay.api.common import Refusal, Relay, TooLarge, failure
 from edgeflow_relay.api.guard import Guard
 from edgeflow_relay.counters import Counters
+from edgeflow_relay.descriptors import allow_descriptors, shares
 from edgeflow_relay.hub import Hub, listening
 from edgeflow_relay.intake import Intake
 from edgeflow_relay.mirror import Mirror
@@ -43,7 +44,6 @@ from edgeflow_relay.store.database import Database, open_database
 from edgeflow_relay.web import page
 
 log = logging.getLogger("edgeflow.relay")
-MAX_CONNECTIONS = 512
 _HTTP_END_S = 1
 
 
@@ -174,7 +174,7 @@ def _make_server(app: Starlette) -> _Server:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app, http="httptools", ws="none", loop="none", lifespan="off", log_config=None, access_log=False,
-        proxy_headers=False, server_header=False, limit_concurrency=MAX_CONNECTIONS,
+        proxy_headers=False, server_header=False, limit_concurrency=shares().http,
         timeout_graceful_shutdown=_HTTP_END_S,
     )  # fmt: skip
     return _Server(config)
@@ -193,6 +193,7 @@ def main(settings: Settings, say: Callable[[Ports], None] = print_ports) -> None
     Raises OSError when the folder or a port cannot be had.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    allow_descriptors()
 
     def ready(ports: Ports) -> None:
         _note(settings, ports)

@@ -31,6 +31,7 @@ _HELP = {
     "mirror_published_total": "Events the mirror's broker acknowledged.",
     "mirror_skipped_total": "Events not mirrored because the broker takes none so large.",
     "store_failures_total": "Reads and writes for devices that the store refused.",
+    "streams_refused_total": "Streams refused because there were too many.",
     "streams_replaced_total": "Streams ended because the device opened another.",
     "streams_silent_total": "Times a device was shown as offline for want of a word on its stream.",
     "streams_total": "Streams that devices opened.",

@@ -15,7 +15,8 @@ import socket
 import time
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc import aio
@@ -25,6 +26,7 @@ from edgeflow_relay import wire
 from edgeflow_relay.bell import Bell
 from edgeflow_relay.boots import RIVAL_S, Boots
 from edgeflow_relay.counters import Counters
+from edgeflow_relay.descriptors import shares
 from edgeflow_relay.intake import Intake
 from edgeflow_relay.limited import Limited
 from edgeflow_relay.registry import Registry
@@ -184,7 +186,9 @@ class Hub:
         self._limited = Limited(log)
         self._open: set[Stream] = set()
         self._boots = Boots(2 * settings.heartbeat.seconds)
-        self._server = aio.server(options=_OPTIONS)
+        self._taken, self._most = 0, shares().streams
+        most = ("grpc.max_allowed_incoming_connections", shares().devices_most)
+        self._server = aio.server(options=(*_OPTIONS, most))
         self._server.add_generic_rpc_handlers(self._handlers())
 
     def _handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
@@ -219,6 +223,7 @@ class Hub:
 
     async def connect(self, _: object, context: _Context) -> None:
         """Serve a device's stream for as long as it lasts."""
+        self._taken += 1
         try:
             await self._serve(context)
         except Malformed as error:
@@ -229,6 +234,8 @@ class Hub:
             await context.abort(error.code, str(error))
         except Exception as error:  # ends this stream, and the device tries again
             await self._failed(context, error)
+        finally:
+            self._taken -= 1
 
     async def _failed(self, context: _Context, error: Exception) -> None:
         why = refusal(error)
@@ -240,6 +247,7 @@ class Hub:
         await context.abort(_Code.INTERNAL, f"the relay failed: {error!r}")
 
     async def _serve(self, context: _Context) -> None:
+        self._check_room()
         hello = await self._hello(context)
         stream = Stream(self, hello, context)
         self._check_rival(stream, context)
@@ -254,6 +262,14 @@ class Hub:
             self._open.discard(stream)
             self._registry.disconnect(hello.device, stream)
             log.info("%s: its stream ended", hello.device)
+
+    def _check_room(self) -> None:
+        """Refuse a stream that would take descriptors which the store and HTTP need."""
+        if self._taken > self._most:
+            self._counters["streams_refused_total"] += 1
+            why = f"{self._most} streams are open, and the relay may open no more files (see ulimit -n)"
+            self._limited.warning("a stream is refused", why)
+            raise Ended(_Code.RESOURCE_EXHAUSTED, why)
 
     def _check_rival(self, stream: Stream, context: _Context) -> None:
         """Refuse a device whose name another agent has."""
@@ -417,15 +433,21 @@ class Hub:
         path = await asyncio.to_thread(self._blobs.path, asked.digest)
         if path is None:
             await context.abort(_Code.NOT_FOUND, f"no blob {asked.digest[:64]!r}")
-        with await asyncio.to_thread(path.open, "rb") as file:
-            size = await asyncio.to_thread(file.seek, 0, 2)
-            if asked.offset > size:
-                await context.abort(_Code.OUT_OF_RANGE, f"it has {size} bytes; asked from {asked.offset}")
-            self._counters["blobs_served_total"] += 1
-            await _send_file(file, asked.offset, context)
+        size = (await asyncio.to_thread(path.stat)).st_size
+        if asked.offset > size:
+            await context.abort(_Code.OUT_OF_RANGE, f"it has {size} bytes; asked from {asked.offset}")
+        self._counters["blobs_served_total"] += 1
+        await _send_file(path, asked.offset, context)
 
 
-async def _send_file(file: BinaryIO, offset: int, context: _Context) -> None:
-    file.seek(offset)
-    while data := await asyncio.to_thread(file.read, CHUNK):
+async def _send_file(path: Path, offset: int, context: _Context) -> None:
+    """Send a file, open only while it is read: a device that takes its time holds no descriptor."""
+    while data := await asyncio.to_thread(_chunk, path, offset):
         await context.write(service_pb2.BlobChunk(data=data).SerializeToString())
+        offset += len(data)
+
+
+def _chunk(path: Path, offset: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(CHUNK)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -159,10 +160,32 @@ def _words(reason: ReasonCode) -> str:
     return "the broker went away" if reason.getName() == _UNSPECIFIED else str(reason)
 
 
+class _Poll:
+    """What paho takes of the module `select`, by poll(2), which knows every descriptor."""
+
+    @staticmethod
+    def select(
+        reading: list[Any], writing: list[Any], _: list[Any], timeout: float
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Return which sockets can be read and written; raises TypeError or ValueError for what is none."""
+        poll, wanted = select.poll(), dict.fromkeys(reading, select.POLLIN)
+        for one in writing:
+            wanted[one] = wanted.get(one, 0) | select.POLLOUT
+        for one, mask in wanted.items():
+            poll.register(one, mask)
+        found = dict(poll.poll(timeout * 1000))
+        able = {one: found.get(one.fileno(), 0) for one in wanted}
+        ended = select.POLLERR | select.POLLHUP
+        read = [one for one in reading if able[one] & (select.POLLIN | ended)]
+        return read, [one for one in writing if able[one] & (select.POLLOUT | ended)], []
+
+
 def _client(broker: Broker) -> Client:
+    from paho.mqtt import client as paho
     from paho.mqtt.client import Client, MQTTv5
     from paho.mqtt.enums import CallbackAPIVersion
 
+    vars(paho)["select"] = _Poll  # whose own ends a connection whose descriptor is above 1023
     client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTv5, reconnect_on_failure=False)
     client.max_inflight_messages_set(0)  # bounded here
     if broker.tls is not None:

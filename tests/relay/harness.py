@@ -31,13 +31,14 @@ class Relay:
     def __init__(self, folder: Path, *extra: str) -> None:
         self.folder = folder
         self.extra = extra
+        self.before: tuple[str, ...] = ()  # the program that starts it, with its arguments
         self.http = self.grpc = 0
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> Relay:
         command = [
-            sys.executable, "-m", "edgeflow_relay.app", "--data", str(self.folder / "store"),
+            *self.before, sys.executable, "-m", "edgeflow_relay.app", "--data", str(self.folder / "store"),
             "--http-port", str(self.http), "--grpc-port", str(self.grpc), *self.extra,
         ]  # fmt: skip
         with (self.folder / "relay.log").open("ab") as log:
