@@ -33,6 +33,7 @@ _HELP = {
     "store_failures_total": "Reads and writes for devices that the store refused.",
     "streams_refused_total": "Streams refused because there were too many.",
     "streams_replaced_total": "Streams ended because the device opened another.",
+    "streams_rivals_total": "Streams refused because another agent has the device's name.",
     "streams_silent_total": "Times a device was shown as offline for want of a word on its stream.",
     "streams_total": "Streams that devices opened.",
     "uploads_refused_total": "Uploads that were not taken.",

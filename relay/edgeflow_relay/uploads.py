@@ -62,6 +62,8 @@ def _claimed(data: bytes | None) -> Manifest | None:
         return decode_manifest(data)
     except ValueError as error:
         raise Rejected([_manifest_problem(str(error).removeprefix("manifest: "))]) from None
+    except RecursionError:
+        raise Rejected([_manifest_problem("it is nested too deeply")]) from None
 
 
 def _made(name: str, files: Mapping[str, bytes], signatures: Mapping[str, Signature]) -> Manifest:

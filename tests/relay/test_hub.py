@@ -288,6 +288,7 @@ def test_another_agent_of_the_same_name_is_refused_and_the_first_is_not_disturbe
     assert not first.done.is_set()
     assert relay.device("pump")["rival"]
     assert "pump: two agents call themselves so" in relay.log
+    assert relay.metric("edgeflow_relay_streams_rivals_total") == 1
     again = connect(relay, "pump", journals=("a2", "a3"))  # the first one, anew
     eventually(first.done.is_set, "it takes the place of its former stream")
     assert not again.done.is_set()

@@ -136,6 +136,9 @@ def test_a_manifest_that_is_not_of_these_files_is_refused(relay: Relay) -> None:
     status, found = upload(relay, "modelled", pack({**files, "manifest.json": b"{}"}), TAR)
     assert status == 422
     assert found["problems"][0]["file"] == "manifest.json"
+    deep = b'{"name":"modelled","zz":' + b"[" * 5000 + b"]" * 5000 + b',"files":{}}'
+    status, found = upload(relay, "modelled", pack({**files, "manifest.json": deep}), TAR)
+    assert (status, found["problems"][0]["what"]) == (422, "it is nested too deeply")
 
 
 def tar_of(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
@@ -252,6 +255,8 @@ def test_a_store_that_was_put_back_counts_on_from_what_the_device_has_done(
         ("here", "known", b'{"digest": "abc"}', 404, "no version 'abc' of pipeline 'known'"),
         ("here", "known", b'{"digset": "abc"}', 400, "unknown field `digset`"),
         ("here", "known", b"nonsense", 400, "the body is"),
+        ("here", "known", b'{"digest":"\xff\xff"}', 400, "the body is"),
+        ("here", "known", b'{"digest":' + b"[" * 3990, 400, "the body is"),
         ("here", "known", b"x" * 5000, 413, "5000 bytes"),
     ],
 )

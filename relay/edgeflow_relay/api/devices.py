@@ -73,7 +73,7 @@ async def put_pipeline(request: Request) -> Response:
     device, name = request.path_params["device"], request.path_params["name"]
     try:
         choice = msgspec.json.decode(await body(request, _MAX_BODY) or b"{}", type=Choice)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(
             400, f'the body is {{"digest": "…"}}, or empty for the latest version: {error}'
         ) from None
