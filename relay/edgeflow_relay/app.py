@@ -15,12 +15,11 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import uvicorn
 from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -33,18 +32,18 @@ from edgeflow_relay.api import devices, events, pipelines, probes
 from edgeflow_relay.api.common import Refusal, Relay, TooLarge, failure
 from edgeflow_relay.api.guard import Guard
 from edgeflow_relay.counters import Counters
-from edgeflow_relay.descriptors import allow_descriptors, shares
+from edgeflow_relay.descriptors import allow_descriptors
 from edgeflow_relay.hub import Hub, listening
 from edgeflow_relay.intake import Intake
 from edgeflow_relay.mirror import Mirror
 from edgeflow_relay.registry import Registry
+from edgeflow_relay.server import Server, make_server
 from edgeflow_relay.settings import Settings, SettingsError, read
 from edgeflow_relay.store.blobs import Blobs
 from edgeflow_relay.store.database import Database, open_database
 from edgeflow_relay.web import page
 
 log = logging.getLogger("edgeflow.relay")
-_HTTP_END_S = 1
 
 
 class Ports(NamedTuple):
@@ -52,15 +51,6 @@ class Ports(NamedTuple):
 
     http: int
     grpc: int
-
-
-class _Server(uvicorn.Server):
-    """Serves until `should_exit` is set; signals are the process's own matter."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Leave the signals alone."""
-        yield
 
 
 def make_app(relay: Relay) -> Starlette:
@@ -133,7 +123,7 @@ class _Process:
         self._relay = Relay(settings, counters, database, blobs, uploads, registry, intake, mirror)
 
     async def run(self, sock: socket.socket, stopping: asyncio.Event, ready: Callable[[Ports], None]) -> None:
-        relay, server = self._relay, _make_server(make_app(self._relay))
+        relay, server = self._relay, make_server(make_app(self._relay))
         await relay.registry.load()
         ports = Ports(sock.getsockname()[1], await self._hub.start())
         loop = asyncio.get_running_loop()
@@ -150,7 +140,7 @@ class _Process:
 
     async def _end(
         self,
-        server: _Server,
+        server: Server,
         http: asyncio.Task[None],
         intake: asyncio.Task[None],
         others: list[asyncio.Task[None]],
@@ -168,16 +158,6 @@ class _Process:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await relay.registry.save()
-
-
-def _make_server(app: Starlette) -> _Server:
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    config = uvicorn.Config(
-        app, http="httptools", ws="none", loop="none", lifespan="off", log_config=None, access_log=False,
-        proxy_headers=False, server_header=False, limit_concurrency=shares().http,
-        timeout_graceful_shutdown=_HTTP_END_S,
-    )  # fmt: skip
-    return _Server(config)
 
 
 def print_ports(ports: Ports) -> None:
